@@ -1,0 +1,86 @@
+"""Connections to the database that `DATABASE_URL` names, with errors that hold no secret."""
+
+from __future__ import annotations
+
+import os
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+VARIABLE = "DATABASE_URL"
+_FORM = "postgresql://role:password@host:port/database"
+
+_CONNECT_SECONDS = 10
+# A connection that died without a word is noticed within half a minute.
+_KEEPALIVES: dict[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+class DatabaseError(Exception):
+    """The database is not named rightly or not to be reached; the message says why, in one line."""
+
+
+def database_url() -> str:
+    """Return the URL in the environment variable `DATABASE_URL`.
+
+    Raises DatabaseError when it is missing or no postgresql:// URL that libpq can read.
+    """
+    url = os.environ.get(VARIABLE, "").strip()
+    if not url:
+        raise DatabaseError(f"{VARIABLE} is not set: takes {_FORM}")
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise DatabaseError(f"{VARIABLE} is no Postgres URL: takes {_FORM}")
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # What libpq says here may quote parts of the URL, the password among them.
+        raise DatabaseError(f"{VARIABLE} cannot be read as a URL: takes {_FORM}") from None
+    return url
+
+
+def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg.Connection:
+    """Open a connection that other sessions see as `application_name`.
+
+    `url` is a postgresql:// URL; a `connect_timeout` or keepalive setting in it wins over ours.
+    Raises DatabaseError, its text free of passwords, when the server is not to be reached or does
+    not let us in.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise DatabaseError(f"the database's URL cannot be read: takes {_FORM}") from None
+    defaults = {"connect_timeout": _CONNECT_SECONDS, **_KEEPALIVES}
+    options = {name: value for name, value in defaults.items() if name not in given}
+    try:
+        return psycopg.connect(
+            url,
+            autocommit=autocommit,
+            application_name=application_name,
+            **options,  # pyright: ignore[reportArgumentType] -- libpq's own parameters
+        )
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"cannot connect to {place(url)}: {_without_secrets(str(error), given)}"
+        ) from None
+
+
+def place(url: str) -> str:
+    """Return where `url` leads, for messages: `role@host:port/database`, without its password."""
+    given = conninfo_to_dict(url)
+    host, port = given.get("host") or "localhost", given.get("port") or 5432
+    user = f"{given['user']}@" if given.get("user") else ""
+    return f"{user}{host}:{port}/{given.get('dbname') or ''}"
+
+
+def _without_secrets(message: str, given: dict[str, str | int | None]) -> str:
+    text = " ".join(message.split())
+    for name in ("password", "sslpassword"):
+        secret = given.get(name)
+        if secret:
+            text = text.replace(str(secret), "***")
+    return text
