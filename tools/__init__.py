@@ -1,0 +1,1 @@
+"""Obtaining the programs this project needs: pulumi, Prometheus, Alertmanager."""
