@@ -1,0 +1,231 @@
+"""A queue worker: takes jobs from BullMQ, has the pool do them, and ends without losing any."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bullmq import Job, Worker
+from bullmq.custom_errors import DelayedError, UnrecoverableError
+from prometheus_client import CollectorRegistry, Histogram
+from pydantic import BaseModel, ValidationError
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from workers import service
+from workers.connections import reconnect_patiently, redis_options
+from workers.errors import DatabaseUnavailableError, RefusedJobError
+from workers.metrics import JobMetrics
+from workers.pool import Pool
+from workers.readiness import Dependencies
+from workers.service import Stop, stopped_before
+from workers.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+# What may still happen after the last job was handed back, before the process just ends.
+CLOSING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the jobs of one queue are: their data, the work, and what is measured of it.
+
+    `arguments` turns the data into the arguments of `function`, which a process of the pool calls
+    as `function(connection, **arguments)`; the dataclass it returns becomes the job's return value,
+    and `count` takes that when the job has completed.
+    """
+
+    queue: str
+    payload: type[BaseModel]
+    function: str
+    arguments: Callable[[Any], dict[str, Any]]
+    count: Callable[[dict[str, Any]], None]
+    duration: Histogram
+    preload: list[str]
+
+
+class _ShuttingDownError(Exception):
+    """The job has to go back to the queue."""
+
+
+class QueueWorker:
+    """Works on one queue until told to stop."""
+
+    def __init__(self, task: Task, settings: WorkerSettings, registry: CollectorRegistry) -> None:
+        self._task = task
+        self._settings = settings
+        self._metrics = JobMetrics(registry, task.queue)
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._dependencies: Dependencies | None = None
+        self._active = 0
+
+    def missing(self) -> list[str]:
+        """Return what is missing to work, for `/readyz`."""
+        return self._dependencies.missing() if self._dependencies else ["starting"]
+
+    async def run(self, stop: Stop) -> None:
+        """Take and do jobs until a stop is requested, then let the running ones end."""
+        database_url = self._settings.database_url.get_secret_value()
+        redis_url = self._settings.redis_url.get_secret_value()
+        application_name = f"workers {self._task.queue}"
+        self._stopping = stop.requested
+        self._leave = asyncio.Event()
+        self._dependencies = Dependencies(database_url, redis_url, application_name)
+        self._pool = Pool(
+            self._settings.processes, database_url, application_name, self._task.preload
+        )
+        stop.before_exit = self._pool.kill
+        self._dependencies.start()
+        try:
+            if await stopped_before(self._dependencies.wait(), stop.requested.wait()):
+                return
+            await self._work(redis_url, stop)
+        finally:
+            await self._dependencies.stop()
+            self._pool.kill()
+
+    async def _work(self, redis_url: str, stop: Stop) -> None:
+        settings = self._settings
+        worker = Worker(
+            self._task.queue,
+            self._process,
+            {
+                "connection": redis_options(redis_url),
+                "prefix": settings.queue_prefix,
+                "name": self._name,
+                "autorun": False,
+                "concurrency": settings.concurrency,
+                "lockDuration": int(settings.lock_seconds * 1000),
+                "stalledInterval": int(settings.stalled_interval_seconds * 1000),
+                "maxStalledCount": settings.max_stalled_count,
+                "runRetryDelay": 1000,
+            },
+        )
+        for client in (worker.client, worker.bclient):
+            reconnect_patiently(client)
+        worker.on("completed", self._completed)
+        worker.on("failed", self._failed)
+        worker.on("stalled", self._stalled)
+        worker.on("error", self._error)
+        running = asyncio.create_task(worker.run())
+        logger.info("taking jobs", extra={"queue": self._task.queue, "worker": self._name})
+        await stopped_before(running, stop.requested.wait())
+        if running.done():
+            running.result()
+            raise service.ServiceError("the queue worker ended by itself")
+        await self._drain(worker, running)
+
+    async def _drain(self, worker: Worker, running: asyncio.Task[None]) -> None:
+        drain_seconds = self._settings.drain_seconds if self._active else 0
+        deadline = asyncio.get_running_loop().call_later(drain_seconds, self._leave.set)
+        try:
+            async with asyncio.timeout(drain_seconds + CLOSING_SECONDS):
+                await worker.pause(do_not_wait_active=True)
+                # A job fetched in this very moment is started by the library, and goes back.
+                while unfinished := [task for task in worker.processing if not task.done()]:
+                    await asyncio.wait(unfinished)
+                    await asyncio.sleep(0.01)
+                await worker.close()
+                await running
+        except TimeoutError:
+            logger.warning("the queue does not answer; other workers will take over its jobs")
+            running.cancel()
+        finally:
+            deadline.cancel()
+
+    async def _process(self, job: Job, token: str) -> dict[str, Any]:
+        self._active += 1
+        self._metrics.active.set(self._active)
+        try:
+            try:
+                payload = self._task.payload.model_validate(job.data)
+            except ValidationError as error:
+                raise UnrecoverableError(_explain(error)) from None
+            try:
+                return await self._do(job, self._task.arguments(payload))
+            except RefusedJobError as error:
+                raise UnrecoverableError(str(error)) from None
+            except _ShuttingDownError:
+                await job.moveToDelayed(round(time.time() * 1000), token)
+                self._metrics.returned.inc()
+                logger.info("handed back to the queue", extra=self._about(job))
+                raise DelayedError from None
+        finally:
+            self._active -= 1
+            self._metrics.active.set(self._active)
+
+    async def _do(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
+        async for attempt in AsyncRetrying(
+            # Without a database no job can be done: better hold this one than use up its attempts.
+            retry=retry_if_exception_type(DatabaseUnavailableError),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            sleep=self._sleep,
+            before_sleep=lambda state: logger.warning(
+                "waiting for the database",
+                extra={**self._about(job), "attempt": state.attempt_number},
+            ),
+        ):
+            with attempt:
+                if self._stopping.is_set():
+                    raise _ShuttingDownError
+                started = time.perf_counter()
+                work = asyncio.create_task(self._pool.run(self._task.function, arguments))
+                if await stopped_before(work, self._leave.wait()):
+                    work.cancel()
+                    raise _ShuttingDownError
+                result = work.result()
+                self._task.duration.observe(time.perf_counter() - started)
+                return result
+        raise AssertionError("unreachable")
+
+    async def _sleep(self, seconds: float) -> None:
+        if await stopped_before(asyncio.sleep(seconds), self._stopping.wait()):
+            raise _ShuttingDownError
+
+    def _completed(self, job: Job, value: dict[str, Any]) -> None:
+        self._metrics.completed.inc()
+        self._task.count(value)
+        logger.info("completed", extra={**self._about(job), **value})
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        about = {**self._about(job), "attempt": job.attemptsMade}
+        # Set by the library when, and only when, the queue has moved the job to its failed ones.
+        if job.finishedOn:
+            self._metrics.failed.inc()
+            logger.error("failed: %s", error, extra=about)
+        else:
+            self._metrics.retried.inc()
+            logger.warning("will be retried: %s", error, extra=about)
+
+    def _stalled(self, job_id: str) -> None:
+        self._metrics.stalled.inc()
+        logger.warning(
+            "taken over from a vanished worker", extra={"queue": self._task.queue, "job": job_id}
+        )
+
+    def _error(self, error: Exception, job: Job | None = None) -> None:
+        about = self._about(job) if job else {"queue": self._task.queue}
+        logger.error("%s: %s", type(error).__name__, error, extra=about)
+
+    def _about(self, job: Job) -> dict[str, Any]:
+        return {"queue": self._task.queue, "job": job.id}
+
+
+def _explain(error: ValidationError) -> str:
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    )
+    return f"malformed job: {problems}"
+
+
+def run(task: Task, settings: WorkerSettings, registry: CollectorRegistry) -> None:
+    """Run the worker of one queue until SIGTERM. Raises service.ServiceError."""
+    worker = QueueWorker(task, settings, registry)
+    service.run(f"{task.queue} worker", settings, registry, worker.missing, worker.run)

@@ -1,0 +1,218 @@
+"""Adds the jobs: one for each actor with enough new reviews, and the complexity by cron pattern.
+
+Any number of schedulers may run. An actor's job has an id made of the actor's, and BullMQ ignores a
+job whose id it still holds: completed jobs leave at once, so that the next one can be added, while
+a failed one is kept, and holds the actor back, until `FAILED_JOB_HOLD_SECONDS` are over. What was
+done already is known from the tables the workers write in the same transaction as their results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from bullmq import Queue
+from redis.exceptions import RedisError
+
+from workers import jobs, service
+from workers.connections import reconnect_patiently, redis_options
+from workers.database import Database, ensure_bookkeeping, statement
+from workers.metrics import SchedulerMetrics, new_registry
+from workers.readiness import Dependencies
+from workers.service import Stop, stopped_before
+from workers.settings import COMPLEXITY_QUEUE, FSRS_QUEUE, SchedulerSettings
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+RETRY_SECONDS = 1.0
+JOB_SCHEDULER = "complexity"
+FIRST_COMPLEXITY_JOB = "complexity-first"
+KEPT_COMPLEXITY_JOBS = 100
+
+
+@dataclass(frozen=True)
+class Due:
+    """What should be added, as far as the database knows."""
+
+    actors: list[UUID]
+    complexity: bool
+
+
+def find_due(
+    connection: psycopg.Connection, min_reviews: int, min_new_reviews: int, starting: bool
+) -> Due:
+    """Look up the actors to optimize, and whether the complexity should not wait."""
+    ensure_bookkeeping(connection)
+    actors = connection.execute(
+        statement("actors_due"), {"min_reviews": min_reviews, "min_new_reviews": min_new_reviews}
+    ).fetchall()
+    complexity = connection.execute(statement("complexity_due"), {"starting": starting}).fetchone()
+    return Due([actor for (actor,) in actors], bool(complexity and complexity[0]))
+
+
+class Scheduler:
+    """Looks for work every so often and adds what is not in the queues yet."""
+
+    def __init__(self, settings: SchedulerSettings, metrics: SchedulerMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._dependencies: Dependencies | None = None
+        self._starting = True
+
+    def missing(self) -> list[str]:
+        """Return what is missing to work, for `/readyz`."""
+        return self._dependencies.missing() if self._dependencies else ["starting"]
+
+    async def run(self, stop: Stop) -> None:
+        """Add jobs until a stop is requested."""
+        database_url = self._settings.database_url.get_secret_value()
+        redis_url = self._settings.redis_url.get_secret_value()
+        self._database = Database(database_url, "workers scheduler")
+        self._fsrs = self._queue(FSRS_QUEUE, redis_url)
+        self._complexity = self._queue(COMPLEXITY_QUEUE, redis_url)
+        self._dependencies = Dependencies(database_url, redis_url, "workers scheduler")
+        self._dependencies.start()
+        rounds = asyncio.create_task(self._rounds(self._dependencies))
+        try:
+            if await stopped_before(rounds, stop.requested.wait()):
+                rounds.cancel()
+                # The thread that asks Postgres is waited for at the end.
+                await asyncio.to_thread(self._database.cancel)
+                await asyncio.gather(rounds, return_exceptions=True)
+            else:
+                rounds.result()
+        finally:
+            await self._dependencies.stop()
+            await self._fsrs.close()
+            await self._complexity.close()
+            self._database.discard()
+
+    def _queue(self, name: str, redis_url: str) -> Queue:
+        queue = Queue(
+            name,
+            {"connection": redis_options(redis_url), "prefix": self._settings.queue_prefix},
+        )
+        reconnect_patiently(queue.client)
+        return queue
+
+    async def _rounds(self, dependencies: Dependencies) -> None:
+        while True:
+            await dependencies.wait()
+            try:
+                await self._round()
+            except (psycopg.Error, RedisError) as error:
+                self._database.discard()
+                self._metrics.errors.inc()
+                logger.warning("this round failed, trying again: %s", str(error).strip())
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._metrics.last_success.set_to_current_time()
+                self._starting = False
+                await asyncio.sleep(self._settings.scheduler_interval_seconds)
+
+    async def _round(self) -> None:
+        due = await asyncio.to_thread(self._find_due)
+        hold = int(self._settings.failed_job_hold_seconds * 1000)
+        for queue in (self._fsrs, self._complexity):
+            await queue.clean(hold, BATCH, "failed")
+        added = await self._add_actors(due.actors)
+        await self._appoint_complexity()
+        if due.complexity:
+            added += await self._add(
+                self._complexity,
+                [self._job("calculate", jobs.ComplexityJob(), FIRST_COMPLEXITY_JOB)],
+            )
+        if added:
+            logger.info("added %d jobs", added, extra={"actors_due": len(due.actors)})
+
+    def _find_due(self) -> Due:
+        return find_due(
+            self._database.connection(),
+            self._settings.fsrs_min_reviews,
+            self._settings.fsrs_min_new_reviews,
+            self._starting,
+        )
+
+    async def _add_actors(self, actors: list[UUID]) -> int:
+        added = 0
+        remaining = iter(actors)
+        while batch := list(islice(remaining, BATCH)):
+            added += await self._add(
+                self._fsrs,
+                [
+                    self._job(
+                        "optimize", jobs.FsrsOptimizationJob(actorId=actor), jobs.fsrs_job_id(actor)
+                    )
+                    for actor in batch
+                ],
+            )
+        return added
+
+    def _options(self) -> dict[str, Any]:
+        delay = int(self._settings.job_backoff_seconds * 1000)
+        return {
+            "attempts": self._settings.job_attempts,
+            "backoff": {"type": "exponential", "delay": delay},
+        }
+
+    def _job(self, name: str, job: jobs.AnyJob, job_id: str) -> dict[str, Any]:
+        options = {**self._options(), "jobId": job_id, "removeOnComplete": True}
+        return {"name": name, "data": jobs.payload(job), "opts": options}
+
+    async def _add(self, queue: Queue, new: list[dict[str, Any]]) -> int:
+        """Add the jobs the queue does not hold yet, and return their number."""
+        async with queue.client.pipeline(transaction=False) as pipeline:
+            for job in new:
+                pipeline.exists(queue.toKey(job["opts"]["jobId"]))
+            held = await pipeline.execute()
+        missing = [job for job, exists in zip(new, held, strict=True) if not exists]
+        if missing:
+            await queue.addBulk(missing)
+            self._metrics.added[queue.name].inc(len(missing))
+        return len(missing)
+
+    async def _appoint_complexity(self) -> None:
+        """Make sure that the cron pattern is registered and its next job is there.
+
+        Only if not: registering anew takes the next job away, even one that is due this moment.
+        """
+        options = {
+            **self._options(),
+            "removeOnComplete": {"count": KEPT_COMPLEXITY_JOBS},
+            "removeOnFail": {"count": KEPT_COMPLEXITY_JOBS},
+        }
+        # Not getJobScheduler, which raises where there is none.
+        registered = await self._complexity.getJobSchedulers()
+        found = next((entry for entry in registered if entry["key"] == JOB_SCHEDULER), None)
+        if (
+            found is not None
+            and found.get("pattern") == self._settings.complexity_cron
+            and found.get("template", {}).get("opts") == options
+            and await self._complexity.getJob(f"repeat:{JOB_SCHEDULER}:{int(found['next'])}")
+        ):
+            return
+        job = await self._complexity.upsertJobScheduler(
+            JOB_SCHEDULER,
+            {"pattern": self._settings.complexity_cron},
+            "calculate",
+            jobs.payload(jobs.ComplexityJob()),
+            options,
+        )
+        if job is not None:
+            at = datetime.now(UTC) + timedelta(milliseconds=job.delay)
+            logger.info("complexity appointed", extra={"next": f"{at:%Y-%m-%dT%H:%MZ}"})
+
+
+def run(settings: SchedulerSettings) -> None:
+    """Run the scheduler until SIGTERM. Raises service.ServiceError."""
+    registry = new_registry()
+    metrics = SchedulerMetrics(registry, (FSRS_QUEUE, COMPLEXITY_QUEUE))
+    scheduler = Scheduler(settings, metrics)
+    service.run("scheduler", settings, registry, scheduler.missing, scheduler.run)

@@ -1,0 +1,216 @@
+"""Settings of the four programs, read from environment variables and validated."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+FSRS_QUEUE = "fsrs-optimization"
+COMPLEXITY_QUEUE = "complexity"
+
+
+class SettingsError(ValueError):
+    """An environment variable is missing or wrong; the message names it."""
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError:
+            raise ValueError("is no URL") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"takes a URL like {schemes[0]}://user:password@host:port/database")
+        return value
+
+    return AfterValidator(check)
+
+
+def _cron(value: str) -> str:
+    # croniter is what the queue library evaluates the pattern with.
+    from croniter import croniter
+
+    if not croniter.is_valid(value):
+        raise ValueError("is no cron pattern (minute hour day month weekday)")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What every program needs."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, hide_input_in_errors=True, validate_default=False
+    )
+
+    database_url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
+        description="Postgres, as postgresql://role:password@host:port/database."
+    )
+    redis_url: Annotated[SecretStr, _url("redis", "rediss")] = Field(
+        description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS."
+    )
+    queue_prefix: str = Field(
+        "bull", min_length=1, description="Prefix of every BullMQ key; {bull} for a cluster."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address that serves /metrics, /healthz and /readyz."
+    )
+    metrics_port: Port = Field(0, description="Port of the same; 0 takes any free one.")
+    log_format: Literal["console", "json"] = Field("console", description="Format of the log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level logged."
+    )
+
+
+class WorkerSettings(Settings):
+    """What the queue workers need besides."""
+
+    concurrency: int = Field(1, ge=1, le=1000, description="Jobs taken from the queue at a time.")
+    processes: int = Field(1, ge=1, le=256, description="Processes the jobs run in.")
+    drain_seconds: Seconds = Field(
+        25, description="Time running jobs get after SIGTERM before they go back to the queue."
+    )
+    lock_seconds: Seconds = Field(
+        30, description="Lifetime of a job's lock, renewed while the job runs."
+    )
+    stalled_interval_seconds: Seconds = Field(
+        30, description="How often jobs of vanished workers are looked for."
+    )
+    max_stalled_count: int = Field(
+        3, ge=0, description="Times a job may lose its worker before it fails."
+    )
+
+
+class FsrsOptimizationSettings(WorkerSettings):
+    """`python -m workers fsrs-optimization`."""
+
+    metrics_port: Port = Field(9201, description="Port of the same; 0 takes any free one.")
+    # One job more than there are processes, so that none waits for the queue.
+    concurrency: int = Field(
+        (os.cpu_count() or 1) + 1, ge=1, le=1000, description="Jobs taken from the queue at a time."
+    )
+    processes: int = Field(
+        os.cpu_count() or 1, ge=1, le=256, description="Processes that train, one a core."
+    )
+    fsrs_min_reviews: int = Field(
+        200, ge=1, description="Actors with fewer reviews are skipped with that reason."
+    )
+
+
+class ComplexitySettings(WorkerSettings):
+    """`python -m workers complexity`."""
+
+    metrics_port: Port = Field(9202, description="Port of the same; 0 takes any free one.")
+    cdc_weight_grade: Share = Field(0.5, description="Weight of the grade in a review's signal.")
+    cdc_weight_stability: Share = Field(
+        0.3, description="Weight of the stability-gain deficit in a review's signal."
+    )
+    cdc_weight_retrievability: Share = Field(
+        0.2, description="Weight of the retrievability surprise in a review's signal."
+    )
+    cdc_decay_per_day: float = Field(
+        0.01, ge=0, le=10, description="Lambda: how fast a review loses weight with age."
+    )
+    cdc_propagation: float = Field(
+        0.3, ge=0, lt=1, description="Share of a node's complexity that its neighbours give."
+    )
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        total = self.cdc_weight_grade + self.cdc_weight_stability + self.cdc_weight_retrievability
+        if not math.isclose(total, 1, abs_tol=1e-9):
+            raise ValueError(
+                "CDC_WEIGHT_GRADE, CDC_WEIGHT_STABILITY and CDC_WEIGHT_RETRIEVABILITY "
+                f"must sum to 1, they sum to {total:g}"
+            )
+        return self
+
+
+class SchedulerSettings(Settings):
+    """`python -m workers scheduler`."""
+
+    metrics_port: Port = Field(9203, description="Port of the same; 0 takes any free one.")
+    scheduler_interval_seconds: Seconds = Field(
+        60, description="How often actors with new reviews are looked for."
+    )
+    fsrs_min_reviews: int = Field(200, ge=1, description="Reviews an actor needs at all.")
+    fsrs_min_new_reviews: int = Field(
+        50, ge=1, description="Reviews an actor needs since the last run."
+    )
+    complexity_cron: Annotated[str, AfterValidator(_cron)] = Field(
+        "0 * * * *", description="When the complexity is computed, in UTC."
+    )
+    job_attempts: int = Field(3, ge=1, description="Attempts of every job added.")
+    job_backoff_seconds: Seconds = Field(
+        1, description="Pause before the second attempt; doubled for each further one."
+    )
+    failed_job_hold_seconds: Seconds = Field(
+        86400, description="How long a failed job is kept and holds back the next one like it."
+    )
+
+
+class ExporterSettings(Settings):
+    """`python -m workers exporter`."""
+
+    metrics_port: Port = Field(9204, description="Port of the same; 0 takes any free one.")
+    queues: list[str] = Field(
+        [FSRS_QUEUE, COMPLEXITY_QUEUE],
+        min_length=1,
+        description='Queues to report, as a JSON list: ["fsrs-optimization"].',
+    )
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load(kind: type[AnySettings]) -> AnySettings:
+    """Read the settings of one program from the environment.
+
+    Raises SettingsError naming every wrong variable, what it got (secrets excepted) and why that
+    will not do.
+    """
+    from pydantic_settings import SettingsError as UnreadableError
+
+    try:
+        return kind()  # pyright: ignore[reportCallIssue] -- the environment has the arguments
+    except UnreadableError as error:
+        raise SettingsError(f"QUEUES: takes a JSON list ({error})") from None
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(kind, error))) from None
+
+
+def _explain(kind: type[Settings], error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            lines.append(message)
+            continue
+        field = str(problem["loc"][0])
+        variable = field.upper()
+        if problem["type"] == "missing":
+            lines.append(f"{variable}: is not set. {kind.model_fields[field].description}")
+        elif kind.model_fields[field].annotation is SecretStr:
+            lines.append(f"{variable}: {message}")
+        else:
+            lines.append(f"{variable}: {message}, got {os.environ.get(variable, '')!r}")
+    return lines
+
+
+def describe(kind: type[Settings]) -> str:
+    """Return the variables of one program with their meaning and default, for `--help`."""
+    lines: list[str] = []
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default}"
+        lines.append(f"  {name.upper()}\n      {field.description} [{default}]")
+    return "\n".join(lines)

@@ -1,0 +1,18 @@
+-- Step 5: write the scores where they differ; take them away where there is none any more.
+UPDATE nodes
+SET properties = CASE
+    WHEN score.score IS NULL THEN nodes.properties - 'cdc_score' - 'cdc_version'
+    ELSE coalesce(nodes.properties, '{}') || jsonb_build_object(
+        'cdc_score', score.score, 'cdc_version', %(version)s::integer
+    )
+END
+FROM complexity_nodes AS node
+LEFT JOIN complexity_scores AS score ON node.index = score.index
+WHERE nodes.id = node.id
+  AND CASE
+      WHEN score.score IS NULL THEN nodes.properties ?| ARRAY['cdc_score', 'cdc_version']
+      WHEN jsonb_typeof(nodes.properties -> 'cdc_score') = 'number'
+          THEN abs((nodes.properties -> 'cdc_score')::double precision - score.score) > 1e-9
+              OR nodes.properties -> 'cdc_version' IS DISTINCT FROM to_jsonb(%(version)s::integer)
+      ELSE TRUE
+  END
