@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from alerts.receiver_settings import ReceiverSettings
+from alerts.settings import ReceiverSettings
 
 KEPT = 200
 """Alerts shown by `GET /alerts`."""

@@ -1,17 +1,13 @@
-"""Settings of the receiver, read from environment variables and validated."""
+"""Settings of the receiver and of the drills: environment variables, validated."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-
-class SettingsError(ValueError):
-    """An environment variable is missing or wrong; the message names it."""
 
 
 class ReceiverSettings(BaseSettings):
@@ -31,24 +27,32 @@ class ReceiverSettings(BaseSettings):
     )
 
 
-def load_receiver_settings() -> ReceiverSettings:
-    """Read the settings from the environment.
+def _with_scheme(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError:
+            raise ValueError("is no URL") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"takes a URL like {schemes[0]}://host:port")
+        return value
 
-    Raises SettingsError naming every wrong variable and what it got.
-    """
-    try:
-        return ReceiverSettings()  # pyright: ignore[reportCallIssue] -- the environment has them
-    except ValidationError as error:
-        problems: list[str] = []
-        for problem in error.errors():
-            variable = f"RECEIVER_{problem['loc'][0]}".upper()
-            problems.append(f"{variable}: {problem['msg']}, got {os.environ.get(variable, '')!r}")
-        raise SettingsError("\n".join(problems)) from None
+    return AfterValidator(check)
 
 
-def describe_receiver_settings() -> str:
-    """Return the variables with their meaning and default, for `--help`."""
-    return "\n".join(
-        f"  RECEIVER_{name.upper()}\n      {field.description} [default {field.default}]"
-        for name, field in ReceiverSettings.model_fields.items()
+# Secret too: a server behind a proxy may have its password in the URL.
+HttpUrl = Annotated[SecretStr, _with_scheme("http", "https")]
+
+
+class DrillSettings(BaseSettings):
+    """The running stack a drill works on."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+
+    redis_url: Annotated[SecretStr, _with_scheme("redis", "rediss")] = Field(
+        description="Valkey or Redis, as redis://user:password@host:port/0."
     )
+    prometheus_url: HttpUrl = Field(description="Prometheus that has the rules loaded.")
+    alertmanager_url: HttpUrl = Field(description="Alertmanager it sends alerts to.")
+    queue_prefix: str = Field("bull", min_length=1, description="Prefix of every BullMQ key.")
