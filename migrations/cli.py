@@ -1,0 +1,121 @@
+"""Command line: `python -m migrations upgrade|status|sql`; there is no downgrade."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from migrations import schema
+from migrations.database import DatabaseError, database_url
+from migrations.locks import LockPolicy
+
+app = typer.Typer(
+    help=(
+        "Bring the application's database to the newest schema revision, or see what that would do."
+        " Revisions roll forward only."
+    ),
+    epilog=(
+        "The connection is taken from DATABASE_URL, a postgresql:// URL. Online partitioning has a"
+        " command line of its own: python -m migrations.partition."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+To = Annotated[
+    str, typer.Option("--to", metavar="REVISION", help="Last revision to take; `head` is all.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object, the last line.")
+]
+
+
+@app.command()
+def upgrade(
+    to: To = "head",
+    lock_timeout: Annotated[
+        int,
+        typer.Option(
+            "--lock-timeout",
+            metavar="MS",
+            min=1,
+            max=60_000,
+            help="Milliseconds to wait for a lock in one attempt; others wait as long behind it.",
+        ),
+    ] = LockPolicy.timeout,
+    attempts: Annotated[
+        int,
+        typer.Option(
+            "--attempts", metavar="N", min=1, help="Attempts at getting a revision's locks."
+        ),
+    ] = LockPolicy.attempts,
+    as_json: Json = False,
+) -> None:
+    """Apply the revisions the database does not have yet; harmless to run again.
+
+    Creates the application's tables where they are missing and adopts them where they exist. Each
+    revision has a transaction of its own and waits for locks only briefly, so that the application
+    works on meanwhile. Progress is shown on standard error.
+    """
+    policy = LockPolicy(lock_timeout, attempts)
+    try:
+        result = schema.upgrade(database_url(), to, policy, _show)
+    except schema.UnknownRevisionError as error:
+        raise typer.BadParameter(str(error), param_hint="--to") from None
+    typer.echo(json.dumps(asdict(result)) if as_json else f"{result.message} ({result.seconds} s)")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the revision the database is at, the newest, and those in between; changes nothing."""
+    found = schema.status(database_url())
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    typer.echo(f"current: {found.current or 'none, never upgraded'}")
+    typer.echo(f"head:    {found.head}")
+    typer.echo(f"pending: {len(found.pending) or 'none'}")
+    for revision in found.pending:
+        typer.echo(f"  {revision.id}  {revision.doc}")
+
+
+@app.command()
+def sql(to: To = "head") -> None:
+    """Print the SQL of all revisions; needs no database. Run it with psql -v ON_ERROR_STOP=1."""
+    try:
+        typer.echo(schema.sql(to), nl=False)
+    except schema.UnknownRevisionError as error:
+        raise typer.BadParameter(str(error), param_hint="--to") from None
+
+
+def main() -> None:
+    """Run the command line; 1 if refused or failed, with one message, 2 on wrong usage."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(prog_name="python -m migrations")
+    except (DatabaseError, schema.SchemaError) as error:
+        _show(str(error))
+        sys.exit(1)
+    except _TerminatedError:
+        _show("terminated: the revision in progress was rolled back; run the upgrade again")
+        sys.exit(1)
+
+
+def _show(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came; no error handler on the way may stop it."""
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError
