@@ -13,6 +13,7 @@ from history.loading import LOAD_LOCK, load
 from history.rows import Rows
 from history.simulation import simulate
 from history.sources import HistoryError, Simulated
+from migrations import schema
 from tests.history.helpers import EMPTY, END, Silent, load_simulated, numbers, run, start, value
 from tests.history.tables import DDL, PARTITIONED_DDL
 
@@ -199,6 +200,13 @@ def wait_until(connection: psycopg.Connection, query: str, expected: int) -> Non
     while value(connection, query) != expected:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_tables_made_by_the_schema_upgrade_are_loaded(database_url: str) -> None:
+    schema.upgrade(database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        assert load_simulated(connection).outcome == "loaded"
+        assert numbers(connection)["review_logs"] == 2_000
 
 
 def test_tables_are_found_by_the_search_path(database_url: str) -> None:
