@@ -1,9 +1,9 @@
+# ruff: noqa: A002, N802, N815 -- the names are the library's
 """The part of bullmq that workers/ uses; the package itself carries no type information."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypedDict
-
-import asyncio
 
 from redis.asyncio import Redis
 

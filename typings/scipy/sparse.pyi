@@ -1,3 +1,4 @@
+# ruff: noqa: N801 -- the names are the library's
 from typing import Any
 
 import numpy as np

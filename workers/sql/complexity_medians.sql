@@ -2,7 +2,8 @@
 --
 -- Each opinion stands at the middle of its weight on the line of all weight, in order of
 -- difficulty; the median is the difficulty at half of all weight, interpolated between the
--- opinions below and above.
+-- opinions below and above. Actors of the same opinion count as one with the weight of all;
+-- opinions are the same if 12 decimals are, or else their order would hang on the last bit.
 SELECT
     index,
     CASE
@@ -20,19 +21,24 @@ FROM (
         min(middle) FILTER (WHERE middle > half) AS middle_above
     FROM (
         SELECT
-            node.index,
-            opinion.difficulty,
-            sum(reputation.reputation) OVER lower - reputation.reputation / 2 AS middle,
-            sum(reputation.reputation) OVER (PARTITION BY node.index) / 2 AS half
-        FROM complexity_opinions AS opinion
-        INNER JOIN complexity_reputations AS reputation
-            ON opinion.actor_id = reputation.actor_id
-        INNER JOIN flashcards AS flashcard ON opinion.flashcard_id = flashcard.id
-        INNER JOIN complexity_nodes AS node ON flashcard."activityPubId" = node.flashcard
+            index,
+            difficulty,
+            sum(weight) OVER lower - weight / 2 AS middle,
+            sum(weight) OVER (PARTITION BY index) / 2 AS half
+        FROM (
+            SELECT
+                node.index,
+                round(opinion.difficulty::numeric, 12)::double precision AS difficulty,
+                sum(reputation.reputation) AS weight
+            FROM complexity_opinions AS opinion
+            INNER JOIN complexity_reputations AS reputation
+                ON opinion.actor_id = reputation.actor_id
+            INNER JOIN flashcards AS flashcard ON opinion.flashcard_id = flashcard.id
+            INNER JOIN complexity_nodes AS node ON flashcard."activityPubId" = node.flashcard
+            GROUP BY node.index, round(opinion.difficulty::numeric, 12)::double precision
+        ) AS weighed
         WINDOW lower AS (
-            PARTITION BY node.index
-            ORDER BY opinion.difficulty, opinion.actor_id
-            ROWS UNBOUNDED PRECEDING
+            PARTITION BY index ORDER BY difficulty ROWS UNBOUNDED PRECEDING
         )
     ) AS placed
     GROUP BY index

@@ -1,0 +1,273 @@
+"""The complexity job against a real Postgres: agrees with the oracle, writes what differs."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.workers import oracle
+from tests.workers.programs import wait_until
+from workers.complexity_calculation import Result, calculate
+from workers.complexity_definition import Definition
+from workers.database import statement
+
+START = datetime(2025, 1, 1)  # noqa: DTZ001 -- the column has no time zone
+NOW = datetime(2025, 6, 1)  # noqa: DTZ001
+DEFINITION = Definition()
+
+
+@dataclass(frozen=True)
+class World:
+    """A small graph with its reviews; actors and nodes are numbers."""
+
+    nodes: int
+    edges: list[tuple[int, int, float]]
+    reviews: list[oracle.Review]
+    log_losses: dict[int, float | None]
+
+
+def _snapshots() -> st.SearchStrategy[tuple[float | None, float | None, float | None]]:
+    some = st.tuples(
+        st.one_of(st.just(0.0), st.floats(0.01, 100)), st.floats(0.01, 100), st.floats(0, 1)
+    )
+    return st.one_of(st.just((None, None, None)), some)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    nodes = draw(st.integers(1, 8))
+    actors = draw(st.integers(1, 4))
+    node, actor = st.integers(0, nodes - 1), st.integers(0, actors - 1)
+    edge = st.tuples(node, node, st.sampled_from([1.0, 0.5, 2.5, 0.0, -1.0]))
+    review = st.builds(
+        lambda actor, node, rating, minutes, snapshot: oracle.Review(
+            actor, node, rating, START + timedelta(minutes=minutes), *snapshot
+        ),
+        actor,
+        node,
+        st.integers(1, 4),
+        st.integers(0, 200_000),
+        _snapshots(),
+    )
+    losses = st.one_of(st.none(), st.floats(0.05, 2))
+    return World(
+        nodes,
+        draw(st.lists(edge, max_size=16)),
+        draw(st.lists(review, max_size=30)),
+        {number: draw(losses) for number in range(actors)},
+    )
+
+
+def store(connection: psycopg.Connection, world: World) -> list[UUID]:
+    """Put the world into the emptied tables; return the nodes' ids."""
+    connection.execute("TRUNCATE actors, flashcards, review_logs, nodes, edges")
+    actors = {number: uuid4() for number in world.log_losses}
+    cards = [uuid4() for _ in range(world.nodes)]
+    nodes = [uuid4() for _ in range(world.nodes)]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO actors (id, fsrs_log_loss) VALUES (%s, %s)",
+            [(actors[number], loss) for number, loss in world.log_losses.items()],
+        )
+        cursor.executemany(
+            "INSERT INTO flashcards VALUES (%s, %s)", [(card, f"card:{card}") for card in cards]
+        )
+        cursor.executemany(
+            "INSERT INTO nodes VALUES (%s, 'Flashcard', %s)",
+            [
+                (node, json.dumps({"flashcardId": f"card:{card}"}))
+                for node, card in zip(nodes, cards, strict=True)
+            ],
+        )
+        cursor.executemany(
+            'INSERT INTO edges ("sourceId", "targetId", type, properties) VALUES (%s, %s, %s, %s)',
+            [
+                # A missing weight means 1.
+                (nodes[s], nodes[t], "teaches", None if w == 1 else json.dumps({"weight": w}))
+                for s, t, w in world.edges
+            ],
+        )
+        cursor.executemany(
+            'INSERT INTO review_logs ("flashcardId", "actorId", rating, state, elapsed_time,'
+            ' reviewed_at, "previousState") VALUES (%s, %s, %s, %s, 0, %s, %s)',
+            [
+                (
+                    cards[r.node],
+                    actors[r.actor],
+                    r.rating,
+                    json.dumps({} if r.after is None else {"stability": r.after}),
+                    r.at,
+                    None
+                    if r.before is None
+                    else json.dumps({"stability": r.before, "retrievability": r.retrievability}),
+                )
+                for r in world.reviews
+            ],
+        )
+    return nodes
+
+
+def stored_scores(connection: psycopg.Connection) -> dict[UUID, float]:
+    rows = connection.execute(
+        "SELECT id, (properties->>'cdc_score')::float8 FROM nodes WHERE properties ? 'cdc_score'"
+    )
+    return dict(rows.fetchall())
+
+
+def run(connection: psycopg.Connection) -> Result:
+    return calculate(connection, DEFINITION)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(world=worlds())
+def test_the_oracle_agrees_on_random_graphs(connection: psycopg.Connection, world: World) -> None:
+    nodes = store(connection, world)
+    result = run(connection)
+    expected = oracle.scores(world.nodes, world.edges, world.reviews, world.log_losses, NOW)
+    found = stored_scores(connection)
+    assert set(found) == {nodes[number] for number in expected}
+    for number, score in expected.items():
+        assert found[nodes[number]] == pytest.approx(score, abs=1e-9)
+    assert result.reviews == len(world.reviews)
+    assert result.scored == len(expected)
+
+
+def test_the_weighted_median_of_the_design_s_example_is_044(
+    connection: psycopg.Connection,
+) -> None:
+    opinions = [(0.40, 0.9), (0.50, 1.0), (0.45, 0.8), (0.95, 0.2), (0.42, 0.85)]
+    assert oracle.weighted_median(opinions) == pytest.approx(0.44, abs=0.005)
+    card = uuid4()
+    connection.execute("INSERT INTO flashcards VALUES (%s, 'card')", [card])
+    connection.execute(
+        "INSERT INTO nodes VALUES (gen_random_uuid(), 'Flashcard', '{\"flashcardId\": \"card\"}')"
+    )
+    connection.execute(statement("complexity_nodes"))
+    connection.execute(
+        "CREATE TEMP TABLE complexity_opinions"
+        " (actor_id uuid, flashcard_id uuid, difficulty float8)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE complexity_reputations (actor_id uuid, reputation float8)"
+    )
+    for difficulty, reputation in opinions:
+        actor = uuid4()
+        connection.execute(
+            "INSERT INTO complexity_opinions VALUES (%s, %s, %s)", [actor, card, difficulty]
+        )
+        connection.execute(
+            "INSERT INTO complexity_reputations VALUES (%s, %s)", [actor, reputation]
+        )
+    row = connection.execute(statement("complexity_medians")).fetchone()
+    assert row is not None
+    # Half of 3.75 is 1.875; the middles of .42 and .45 are 1.325 and 2.15.
+    assert row[1] == pytest.approx(0.42 + 0.03 * (1.875 - 1.325) / (2.15 - 1.325), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rating", "before", "after", "retrievability", "expected"),
+    [
+        # 0.5 * 1.0 + 0.3 * min(1, 10 / 2) + 0.2 * (1 + 0.9 - 0) / 2
+        pytest.param(1, 10.0, 2.0, 0.9, 0.99, id="failing at high recall is hard"),
+        # 0.5 * 0.0 + 0.3 * 5 / 20 + 0.2 * (1 + 0.5 - 1) / 2
+        pytest.param(4, 5.0, 20.0, 0.5, 0.125, id="passing at low recall is easy"),
+        # 0.5 * 0.6 + 0.3 * 8 / 10 + 0.2 * (1 + 0.8 - 1) / 2
+        pytest.param(2, 8.0, 10.0, 0.8, 0.62, id="hard with little gain"),
+        pytest.param(3, None, None, None, 0.2, id="no snapshot: the grade alone"),
+        pytest.param(1, 0.0, 3.0, 1.0, 1.0, id="first review: the grade alone"),
+    ],
+)
+def test_the_signal_of_one_review_is_as_computed_by_hand(
+    connection: psycopg.Connection,
+    rating: int,
+    before: float | None,
+    after: float | None,
+    retrievability: float | None,
+    expected: float,
+) -> None:
+    review = oracle.Review(0, 0, rating, START, before, after, retrievability)
+    assert oracle.signal(review) == pytest.approx(expected, abs=1e-12)
+    store(connection, World(1, [], [review], {0: None}))
+    connection.execute(statement("complexity_opinions"), vars(DEFINITION))
+    row = connection.execute("SELECT difficulty FROM complexity_opinions").fetchone()
+    assert row is not None
+    assert row[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_node_without_reviews_takes_its_neighbours_score(connection: psycopg.Connection) -> None:
+    reviews = [oracle.Review(0, 0, 1, START), oracle.Review(0, 1, 4, START)]
+    nodes = store(connection, World(5, [(0, 2, 1.0), (2, 3, 1.0)], reviews, {0: 0.4}))
+    run(connection)
+    found = stored_scores(connection)
+    assert found[nodes[0]] == found[nodes[2]] == found[nodes[3]] == 1
+    assert found[nodes[1]] == 0
+    assert nodes[4] not in found  # no path leads to a reviewed node
+
+
+def test_a_second_run_writes_nothing_and_keeps_other_properties(
+    connection: psycopg.Connection,
+) -> None:
+    reviews = [oracle.Review(0, 0, 1, START), oracle.Review(0, 1, 3, START)]
+    store(connection, World(2, [(0, 1, 1.0)], reviews, {0: None}))
+    assert run(connection).written == 2
+    assert run(connection).written == 0
+    row = connection.execute(
+        "SELECT count(*) FROM nodes WHERE properties ? 'flashcardId'"
+        " AND (properties->>'cdc_version')::int = 1"
+    ).fetchone()
+    assert row == (2,)
+
+
+def test_scores_disappear_with_the_reviews_they_came_from(connection: psycopg.Connection) -> None:
+    store(connection, World(1, [], [oracle.Review(0, 0, 1, START)], {0: None}))
+    run(connection)
+    connection.execute("DELETE FROM review_logs")
+    run(connection)
+    assert stored_scores(connection) == {}
+
+
+def test_the_table_of_reviews_is_free_again_while_the_scores_are_computed(
+    connection: psycopg.Connection, database_url: str
+) -> None:
+    store(connection, World(1, [], [oracle.Review(0, 0, 1, START)], {0: None}))
+    with (
+        psycopg.connect(database_url, autocommit=True) as other,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        with other.transaction():
+            # Whoever holds the nodes makes the calculation wait where it numbers them.
+            other.execute("LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE")
+            calculation = thread.submit(run, connection)
+            wait_until(
+                lambda: (
+                    other.execute(
+                        "SELECT FROM pg_locks WHERE relation = 'nodes'::regclass AND NOT granted"
+                    ).rowcount
+                    == 1
+                )
+            )
+            other.execute("LOCK TABLE review_logs IN ACCESS EXCLUSIVE MODE NOWAIT")
+        assert calculation.result().scored == 1
+
+
+def test_a_calculation_that_fails_leaves_neither_tables_nor_its_lock_behind(
+    connection: psycopg.Connection, database_url: str
+) -> None:
+    store(connection, World(1, [], [oracle.Review(0, 0, 1, START)], {0: None}))
+    connection.execute("ALTER TABLE nodes RENAME TO elsewhere")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        run(connection)
+    connection.execute("ALTER TABLE elsewhere RENAME TO nodes")
+    assert run(connection).scored == 1
+    with psycopg.connect(database_url, autocommit=True) as other:
+        assert run(other).scored == 1
