@@ -5,6 +5,7 @@ import time
 
 import psycopg
 import pytest
+from tenacity import retry_if_exception
 
 from migrations import locks, schema
 from migrations.locks import LockPolicy, LockUnavailableError, with_retries
@@ -52,8 +53,15 @@ def test_an_upgrade_waits_for_a_long_transaction_and_then_goes_on(production: st
 
 
 def test_an_upgrade_that_never_gets_its_lock_names_the_holder_and_changes_nothing(
-    production: str,
+    production: str, monkeypatch: pytest.MonkeyPatch
 ):
+    errors: list[BaseException | None] = []
+
+    def spy(error: BaseException) -> bool:
+        errors.append(locks.driver_error(error))
+        return locks.is_lock_problem(error)
+
+    monkeypatch.setattr(locks, "retry_if_exception", lambda _: retry_if_exception(spy))
     schema.upgrade(production, to="0002")
     before, rows = fingerprint(production), contents(production)
     with session(production, "report", READ) as holder:
@@ -66,6 +74,8 @@ def test_an_upgrade_that_never_gets_its_lock_names_the_holder_and_changes_nothin
         assert "holds review_logs" in message
         assert "hunter2" not in message
         assert fingerprint(production) == before
+    # Each attempt was ended by the short lock timeout, not by the longer one of the statement.
+    assert [type(error) for error in errors] == [psycopg.errors.LockNotAvailable] * 3
     assert contents(production) == rows
     assert schema.upgrade(production).applied == ("0003",)
 
@@ -174,7 +184,11 @@ def test_only_lock_problems_are_tried_again():
     with pytest.raises(psycopg.errors.UndefinedTable):
         with_retries(policy, lambda: fail(psycopg.errors.UndefinedTable()), str, print)
     assert len(attempts) == 1
-    for kind in (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
+    for kind in (
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.QueryCanceled,
+    ):
         attempts.clear()
         with pytest.raises(LockUnavailableError, match="no lock in 3 attempts; who"):
             with_retries(policy, lambda: fail(kind()), lambda: "who", lambda _line: None)  # noqa: B023
