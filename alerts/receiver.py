@@ -67,6 +67,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             for file in (path.with_name(f"{path.name}.1"), path):
                 self._remember(file)
+            _end_last_line(path)
             self._file = RotatingFileHandler(path, maxBytes=log_bytes, backupCount=1)
         except OSError as error:
             raise ReceiverError(f"RECEIVER_LOG: {path} cannot be used: {error}") from None
@@ -107,6 +108,14 @@ class Journal:
                     continue
                 if isinstance(entry, dict):
                     self._last.append(entry)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _end_last_line(file: Path) -> None:
+    """Let the next line begin where a line does, after a process that was killed writing one."""
+    content = file.read_bytes() if file.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with file.open("ab") as end:
+            end.write(b"\n")
 
 
 def _summary(entry: dict[str, Any]) -> str:
