@@ -24,6 +24,7 @@ CANCEL_TIMEOUT = 2.0
 # Arbitrary, but the same for ever: everybody who takes the lock must mean the same one.
 BOOKKEEPING_LOCK = 7_305_112_001
 CALCULATION_LOCK = 7_305_112_002
+SCHEDULER_LOCK = 7_305_112_003
 
 
 @cache

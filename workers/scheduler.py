@@ -1,15 +1,18 @@
 """Adds the jobs: one for each actor with enough new reviews, and the complexity by cron pattern.
 
-Any number of schedulers may run. An actor's job has an id made of the actor's, and BullMQ ignores a
-job whose id it still holds: completed jobs leave at once, so that the next one can be added, while
-a failed one is kept, and holds the actor back, until `FAILED_JOB_HOLD_SECONDS` are over. What was
-done already is known from the tables the workers write in the same transaction as their results.
+Any number of schedulers may run; an advisory lock lets one look and add at a time. An actor's job
+has an id made of the actor's, and BullMQ ignores a job whose id it still holds: completed jobs
+leave at once, so that the next one can be added, while a failed one is kept, and holds the actor
+back, until `FAILED_JOB_HOLD_SECONDS` are over. What was done already is known from the tables the
+workers write in the same transaction as their results, before the job leaves the queue: so what is
+not in the queue, and after that still due, was never added.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -22,7 +25,7 @@ from redis.exceptions import RedisError
 
 from workers import jobs, service
 from workers.connections import reconnect_patiently, redis_options
-from workers.database import Database, ensure_bookkeeping, statement
+from workers.database import SCHEDULER_LOCK, Database, ensure_bookkeeping, statement
 from workers.metrics import SchedulerMetrics, new_registry
 from workers.readiness import Dependencies
 from workers.service import Stop, stopped_before
@@ -55,6 +58,12 @@ def find_due(
     ).fetchall()
     complexity = connection.execute(statement("complexity_due"), {"starting": starting}).fetchone()
     return Due([actor for (actor,) in actors], bool(complexity and complexity[0]))
+
+
+def _batches(new: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    remaining = iter(new)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
 
 
 class Scheduler:
@@ -118,19 +127,50 @@ class Scheduler:
                 await asyncio.sleep(self._settings.scheduler_interval_seconds)
 
     async def _round(self) -> None:
-        due = await asyncio.to_thread(self._find_due)
+        if not await asyncio.to_thread(self._begin):
+            return
+        try:
+            await self._add_due()
+        finally:
+            await asyncio.to_thread(self._end)
+
+    def _begin(self) -> bool:
+        """Take the lock; false if another scheduler is looking just now."""
+        connection = self._database.connection()
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [SCHEDULER_LOCK]).fetchone()
+        return bool(row and row[0])
+
+    def _end(self) -> None:
+        try:
+            self._database.connection().execute("SELECT pg_advisory_unlock(%s)", [SCHEDULER_LOCK])
+        except psycopg.Error:
+            self._database.discard()  # which releases it as well
+
+    async def _add_due(self) -> None:
         hold = int(self._settings.failed_job_hold_seconds * 1000)
         for queue in (self._fsrs, self._complexity):
             await queue.clean(hold, BATCH, "failed")
-        added = await self._add_actors(due.actors)
         await self._appoint_complexity()
-        if due.complexity:
-            added += await self._add(
+        due = await asyncio.to_thread(self._find_due)
+        missing = [
+            *await self._not_held(self._fsrs, [self._actor_job(actor) for actor in due.actors]),
+            *await self._not_held(
                 self._complexity,
-                [self._job("calculate", jobs.ComplexityJob(), FIRST_COMPLEXITY_JOB)],
-            )
-        if added:
-            logger.info("added %d jobs", added, extra={"actors_due": len(due.actors)})
+                [self._job("calculate", jobs.ComplexityJob(), FIRST_COMPLEXITY_JOB)]
+                if due.complexity
+                else [],
+            ),
+        ]
+        if not missing:
+            return
+        due = await asyncio.to_thread(self._find_due)
+        ids = {jobs.fsrs_job_id(actor) for actor in due.actors}
+        if due.complexity:
+            ids.add(FIRST_COMPLEXITY_JOB)
+        new = [job for job in missing if job["opts"]["jobId"] in ids]
+        await self._add(self._complexity, [job for job in new if job["name"] == "calculate"])
+        await self._add(self._fsrs, [job for job in new if job["name"] == "optimize"])
+        logger.info("added %d jobs", len(new), extra={"actors_due": len(due.actors)})
 
     def _find_due(self) -> Due:
         return find_due(
@@ -139,21 +179,6 @@ class Scheduler:
             self._settings.fsrs_min_new_reviews,
             self._starting,
         )
-
-    async def _add_actors(self, actors: list[UUID]) -> int:
-        added = 0
-        remaining = iter(actors)
-        while batch := list(islice(remaining, BATCH)):
-            added += await self._add(
-                self._fsrs,
-                [
-                    self._job(
-                        "optimize", jobs.FsrsOptimizationJob(actorId=actor), jobs.fsrs_job_id(actor)
-                    )
-                    for actor in batch
-                ],
-            )
-        return added
 
     def _options(self) -> dict[str, Any]:
         delay = int(self._settings.job_backoff_seconds * 1000)
@@ -166,17 +191,26 @@ class Scheduler:
         options = {**self._options(), "jobId": job_id, "removeOnComplete": True}
         return {"name": name, "data": jobs.payload(job), "opts": options}
 
-    async def _add(self, queue: Queue, new: list[dict[str, Any]]) -> int:
-        """Add the jobs the queue does not hold yet, and return their number."""
-        async with queue.client.pipeline(transaction=False) as pipeline:
-            for job in new:
-                pipeline.exists(queue.toKey(job["opts"]["jobId"]))
-            held = await pipeline.execute()
-        missing = [job for job, exists in zip(new, held, strict=True) if not exists]
-        if missing:
-            await queue.addBulk(missing)
-            self._metrics.added[queue.name].inc(len(missing))
-        return len(missing)
+    def _actor_job(self, actor: UUID) -> dict[str, Any]:
+        return self._job(
+            "optimize", jobs.FsrsOptimizationJob(actorId=actor), jobs.fsrs_job_id(actor)
+        )
+
+    async def _not_held(self, queue: Queue, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the jobs that the queue does not hold, in whatever state."""
+        missing: list[dict[str, Any]] = []
+        for batch in _batches(wanted):
+            async with queue.client.pipeline(transaction=False) as pipeline:
+                for job in batch:
+                    pipeline.exists(queue.toKey(job["opts"]["jobId"]))
+                held = await pipeline.execute()
+            missing += [job for job, exists in zip(batch, held, strict=True) if not exists]
+        return missing
+
+    async def _add(self, queue: Queue, new: list[dict[str, Any]]) -> None:
+        for batch in _batches(new):
+            await queue.addBulk(batch)
+            self._metrics.added[queue.name].inc(len(batch))
 
     async def _appoint_complexity(self) -> None:
         """Make sure that the cron pattern is registered and its next job is there.

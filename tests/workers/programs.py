@@ -176,3 +176,6 @@ class Producer:
         """Wait until the job is in that state."""
         wait_until(lambda: self.state(job_id) == state, seconds)
         return self.job(job_id)
+
+    def pause(self) -> None:
+        self._with(lambda queue: queue.pause())
