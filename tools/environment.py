@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -20,13 +21,14 @@ def pulumi_environment(root: Path) -> dict[str, str]:
     local.mkdir(mode=0o711, exist_ok=True)
     state.mkdir(mode=0o700, exist_ok=True)
     if not passphrase.exists():
-        with os.fdopen(os.open(passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
+        _make_passphrase(passphrase)
     defaults = {
         "PULUMI_HOME": str(local / "pulumi-home"),
         "PULUMI_BACKEND_URL": f"file://{state}",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
+        # Providers start processes; gRPC's own handling of forks would break some of them.
+        "GRPC_ENABLE_FORK_SUPPORT": "false",
     }
     if "PULUMI_CONFIG_PASSPHRASE" not in os.environ:
         defaults["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase)
@@ -36,3 +38,13 @@ def pulumi_environment(root: Path) -> dict[str, str]:
         [tools, *(part for part in os.environ["PATH"].split(os.pathsep) if part != tools)]
     )
     return environment
+
+
+def _make_passphrase(path: Path) -> None:
+    """Write a new passphrase, whole or not at all; that of a run at the same time is left alone."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32))
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(temporary)
+    temporary.unlink()
