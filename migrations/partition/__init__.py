@@ -1,0 +1,1 @@
+"""Online monthly partitioning of a live table: a library and a command line, one phase a step."""

@@ -1,0 +1,5 @@
+"""`python -m migrations.partition`."""
+
+from migrations.partition.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""The schema `partitioning`: how far each table and month is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from migrations.partition.errors import Refused
+from migrations.partition.names import SCHEMA
+from migrations.partition.phases import Phase
+from migrations.partition.spec import Spec
+from migrations.partition.statements import raw, text
+
+_CREATION_LOCK = 7_305_112_101
+
+_TIMESTAMPS = {
+    Phase.PREPARE: "prepared_at",
+    Phase.SYNC: "synced_at",
+    Phase.BACKFILL: "backfilled_at",
+    Phase.VERIFY: "verified_at",
+    Phase.CUTOVER: "cut_over_at",
+    Phase.RETIRE: "retired_at",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The row of a table; `phase` is the last one done."""
+
+    id: int
+    phase: Phase
+    default_name: str | None
+    rows_estimated: int
+    copied_at: datetime | None
+    verified_rows: int | None
+    verified_digest: str | None
+    cut_over_at: datetime | None
+    foreign_keys_validated: bool
+    retired_at: datetime | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phase", Phase(self.phase))
+
+
+@dataclass(frozen=True)
+class Month:
+    """The row of a month."""
+
+    month: date
+    partition_name: str
+    state: str
+    position: datetime | None
+    rows: int
+
+
+def exists(connection: psycopg.Connection) -> bool:
+    """Tell whether the schema is there."""
+    row = connection.execute("SELECT to_regclass('partitioning.months') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def create(connection: psycopg.Connection) -> None:
+    """Create the schema where it is missing; call it in a transaction."""
+    # IF NOT EXISTS alone does not keep two sessions from creating the same at once.
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+    connection.execute(raw(text("bookkeeping")))
+
+
+def find(connection: psycopg.Connection, spec: Spec) -> Record | None:
+    """Return the row of the spec's table, None if its partitioning has not begun."""
+    if not exists(connection):
+        return None
+    with connection.cursor(row_factory=class_row(Record)) as cursor:
+        return cursor.execute(
+            "SELECT id, phase, default_name, rows_estimated, copied_at, verified_rows,"
+            " verified_digest, cut_over_at, foreign_keys_validated, retired_at"
+            " FROM partitioning.tables WHERE table_name = %s",
+            [spec.table],
+        ).fetchone()
+
+
+def required(connection: psycopg.Connection, spec: Spec, phase: Phase) -> Record:
+    """Return the row if the predecessor of `phase` is done. Raises Refused naming what to run."""
+    record = find(connection, spec)
+    predecessor = phase.predecessor
+    assert predecessor is not None  # noqa: S101 -- prepare asks for nothing
+    if record is None or record.phase.position < predecessor.position:
+        missing = list(Phase)[record.phase.position + 1] if record else Phase.PREPARE
+        raise Refused(
+            f"{phase} of {spec.table} comes after {predecessor}: run {missing} first"
+            + (f" (done so far: {record.phase})" if record else "")
+        )
+    return record
+
+
+def months(connection: psycopg.Connection, table_id: int) -> list[Month]:
+    """Return the months of a table in order."""
+    with connection.cursor(row_factory=class_row(Month)) as cursor:
+        return cursor.execute(
+            "SELECT month, partition_name, state, position, rows FROM partitioning.months"
+            " WHERE table_id = %s ORDER BY month",
+            [table_id],
+        ).fetchall()
+
+
+def set_phase(
+    connection: psycopg.Connection, table_id: int, phase: Phase, done: bool = True
+) -> None:
+    """Note the last phase done; with `done` also when."""
+    connection.execute(
+        raw(
+            "UPDATE partitioning.tables SET phase = %s, updated_at = now()"
+            + (f", {_TIMESTAMPS[phase]} = now()" if done else "")
+            + " WHERE id = %s"
+        ),
+        [phase.value, table_id],
+    )
+
+
+def update(connection: psycopg.Connection, table_id: int, **values: Any) -> None:
+    """Set columns of the table's row."""
+    assignments = ", ".join(f"{column} = %({column})s" for column in values)
+    connection.execute(
+        raw(f"UPDATE {SCHEMA}.tables SET {assignments}, updated_at = now() WHERE id = %(id)s"),  # noqa: S608
+        {**values, "id": table_id},
+    )
+
+
+def update_month(connection: psycopg.Connection, table_id: int, month: date, **values: Any) -> None:
+    """Set columns of a month's row."""
+    assignments = ", ".join(f"{column} = %({column})s" for column in values)
+    connection.execute(
+        raw(
+            f"UPDATE {SCHEMA}.months SET {assignments}, updated_at = now()"  # noqa: S608 -- our own column names
+            " WHERE table_id = %(table_id)s AND month = %(of_month)s"
+        ),
+        {**values, "table_id": table_id, "of_month": month},
+    )

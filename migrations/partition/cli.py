@@ -1,0 +1,256 @@
+"""Command line: `python -m migrations.partition plan|prepare|sync|backfill|...`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+
+from migrations.database import DatabaseError, database_url
+from migrations.partition import runs
+from migrations.partition.engine import Engine, Options, Outcome, open_session
+from migrations.partition.errors import Refused
+from migrations.partition.locks import operator_lock
+from migrations.partition.phases import Phase
+from migrations.partition.progress import Reporter
+from migrations.partition.spec import SpecError, load_spec
+
+app = typer.Typer(
+    help=(
+        "Turn a live table into one partitioned by month: prepare, sync, backfill, verify, cutover,"
+        " retire. Every phase can be run again. The connection is in DATABASE_URL."
+        " Exit code 0: done; 1: refused or failed; 2: wrong usage."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SpecOption = Annotated[Path, typer.Option("--spec", help="The spec file (TOML).")]
+TimeoutOption = Annotated[
+    int,
+    typer.Option("--lock-timeout", min=1, max=10_000, help="Milliseconds to wait for a lock."),
+]
+AttemptsOption = Annotated[
+    int, typer.Option(min=1, max=100_000, help="Attempts to get a lock, with pauses in between.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as a JSON object, on the last line.")
+]
+JobsOption = Annotated[int, typer.Option(min=1, max=64, help="Connections to work on.")]
+HoldOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds that the old table is kept at least; default: the spec's."),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Drop the old table, held or different as it may be.")
+]
+
+SPEC = Path("migrations/review_logs.toml")
+
+
+def _run(
+    purpose: str,
+    work: Callable[[Engine], Outcome],
+    spec: Path,
+    options: Options,
+    as_json: bool,
+    *,
+    exclusive: bool = True,
+) -> None:
+    """Do the work on a session of its own, print the result, and leave with its exit code."""
+    try:
+        outcome = _outcome(purpose, work, spec, options, exclusive)
+    except (Refused, SpecError, DatabaseError) as error:
+        outcome = Outcome("refused", str(error))
+    except psycopg.Error as error:
+        outcome = Outcome("failed", f"{type(error).__name__}: {error}".strip())
+    except KeyboardInterrupt:
+        outcome = Outcome("refused", "stopped on request; run it again to go on from here")
+    succeeded = outcome.outcome not in ("refused", "failed")
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json()))
+    if not (as_json and succeeded):
+        typer.echo(outcome.message, err=not succeeded)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+def _outcome(
+    purpose: str,
+    work: Callable[[Engine], Outcome],
+    spec_path: Path,
+    options: Options,
+    exclusive: bool,
+) -> Outcome:
+    spec = load_spec(spec_path)
+    url = database_url()
+    with open_session(url, spec, purpose, options) as connection:
+        engine = Engine(spec, url, connection, options, Reporter(), purpose)
+
+        def stop(*_: object) -> None:
+            # Cancelling waits for the server: not in a signal handler.
+            threading.Thread(target=engine.stop, daemon=True).start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        if not exclusive:
+            return work(engine)
+        with operator_lock(engine):
+            return work(engine)
+
+
+@app.command()
+def plan(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what will be done, SQL included, and every reason to refuse. Changes nothing."""
+    options = Options(lock_timeout, attempts)
+    _run("plan", runs.plan, spec, options, as_json, exclusive=False)
+
+
+@app.command()
+def prepare(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Create the partitioned table, a table for each month, and the bookkeeping."""
+    _run("prepare", runs.PHASES[Phase.PREPARE], spec, Options(lock_timeout, attempts), as_json)
+
+
+@app.command()
+def sync(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Mirror every write from now on, by triggers."""
+    _run("sync", runs.PHASES[Phase.SYNC], spec, Options(lock_timeout, attempts), as_json)
+
+
+@app.command()
+def backfill(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    jobs: JobsOption = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Load all rows, month by month. Goes on where it was stopped."""
+    options = Options(lock_timeout, attempts, jobs)
+    _run("backfill", runs.PHASES[Phase.BACKFILL], spec, options, as_json)
+
+
+@app.command()
+def verify(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    jobs: JobsOption = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare both tables, row for row, while they are in use."""
+    options = Options(lock_timeout, attempts, jobs)
+    _run("verify", runs.PHASES[Phase.VERIFY], spec, options, as_json)
+
+
+@app.command()
+def cutover(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Give the new table the name, and keep the old one in step."""
+    _run("cutover", runs.PHASES[Phase.CUTOVER], spec, Options(lock_timeout, attempts), as_json)
+
+
+@app.command()
+def retire(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    jobs: JobsOption = 2,
+    hold: HoldOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop the old table, if it is equal and was held long enough."""
+    options = Options(lock_timeout, attempts, jobs, _duration(hold), force)
+    _run("retire", runs.PHASES[Phase.RETIRE], spec, options, as_json)
+
+
+@app.command()
+def run(
+    until: Annotated[Phase, typer.Option(help="The last phase to do.")] = Phase.CUTOVER,
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    jobs: JobsOption = 2,
+    hold: HoldOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Do all phases in order, as far as told."""
+    options = Options(lock_timeout, attempts, jobs, _duration(hold), force)
+    _run("run", lambda engine: runs.run(engine, until), spec, options, as_json)
+
+
+@app.command()
+def status(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which phase is done, how many months are live, and what waits."""
+    options = Options(lock_timeout, attempts)
+    _run("status", runs.status, spec, options, as_json, exclusive=False)
+
+
+@app.command()
+def rollback(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Swap back after cutover, without loss; the same as `undo cutover`."""
+    _run("rollback", runs.UNDOS[Phase.CUTOVER], spec, Options(lock_timeout, attempts), as_json)
+
+
+@app.command()
+def undo(
+    phase: Phase,
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the last phase back, where that is safe."""
+    options = Options(lock_timeout, attempts)
+    _run(f"undo {phase}", runs.UNDOS[phase], spec, options, as_json)
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app(prog_name="python -m migrations.partition"))

@@ -1,0 +1,162 @@
+"""What the new table and its partitions carry over: indexes, settings, grants, comments."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import psycopg
+from psycopg import sql
+
+from migrations.partition import calendar
+from migrations.partition.catalogue import Grant, Index, Table
+from migrations.partition.engine import Engine
+from migrations.partition.names import PARTITIONED, fitted
+from migrations.partition.statements import names_list, raw, template
+
+_KEYWORDS = frozenset(
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"]
+)  # fmt: skip
+
+
+def bounds(month: date) -> dict[str, sql.Composable]:
+    """Return the parts `lower` and `upper` of a month."""
+    return {
+        "lower": sql.Literal(month.isoformat()),
+        "upper": sql.Literal(calendar.plus(month, 1).isoformat()),
+    }
+
+
+def valid_indexes(table: Table) -> list[Index]:
+    """Return the indexes that are carried over."""
+    return [index for index in table.indexes if index.is_valid]
+
+
+def create_indexes(
+    engine: Engine,
+    connection: psycopg.Connection,
+    table: Table,
+    relation: sql.Identifier,
+    prefix: str | None,
+) -> None:
+    """Create all indexes of `table` on `relation`.
+
+    With a prefix, for a partition, it leads their names; without, for the new table, they get the
+    ending that cutover takes away.
+    """
+    for index in valid_indexes(table):
+        name = fitted(f"{prefix}_{index.name}" if prefix else index.name + PARTITIONED)
+        if index.is_primary:
+            connection.execute(_primary_key(engine, index, relation, name))
+        elif index.constraint_name:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                    relation, sql.Identifier(name), raw(index.constraint_definition or "")
+                )
+            )
+        else:
+            unique = sql.SQL("UNIQUE ") if index.is_unique else sql.SQL("")
+            connection.execute(
+                sql.SQL("CREATE {}INDEX {} ON {} {}").format(
+                    unique, sql.Identifier(name), relation, raw(index.definition)
+                )
+            )
+        if index.comment and prefix is None:
+            connection.execute(
+                sql.SQL("COMMENT ON INDEX {} IS {}").format(
+                    sql.Identifier(engine.names.schema, name), index.comment
+                )
+            )
+
+
+def _primary_key(engine: Engine, index: Index, relation: sql.Identifier, name: str) -> sql.Composed:
+    key = engine.spec.key
+    if key in index.columns:
+        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+            relation, sql.Identifier(name), raw(index.constraint_definition or "")
+        )
+    included = [column for column in index.included if column != key]
+    return template(
+        "prepare_primary_key",
+        relation=relation,
+        constraint=sql.Identifier(name),
+        primary_key=names_list(index.columns),
+        key=sql.Identifier(key),
+        include=sql.SQL(" INCLUDE ({})").format(names_list(included)) if included else sql.SQL(""),
+    )
+
+
+def storage(table: Table) -> sql.Composable:
+    """Return the WITH and TABLESPACE clauses of a partition."""
+    clauses: list[sql.Composable] = []
+    if table.options:
+        settings = [option.split("=", 1) for option in table.options]
+        clauses.append(
+            sql.SQL(" WITH ({})").format(
+                sql.SQL(", ").join(
+                    sql.SQL("{} = {}").format(
+                        sql.SQL(".").join(sql.Identifier(part) for part in name.split(".")),
+                        sql.Literal(value),
+                    )
+                    for name, value in settings
+                )
+            )
+        )
+    if table.tablespace:
+        clauses.append(sql.SQL(" TABLESPACE {}").format(sql.Identifier(table.tablespace)))
+    return sql.SQL("").join(clauses)
+
+
+def create_month(engine: Engine, connection: psycopg.Connection, table: Table, month: date) -> None:
+    """Create the table of a month, not attached and without indexes."""
+    partition = engine.names.partition(engine.names.partition_name(month))
+    connection.execute(
+        template(
+            "prepare_month",
+            partition=partition,
+            partitioned=engine.names.partitioned,
+            key=engine.key,
+            storage=storage(table),
+            **bounds(month),
+        )
+    )
+    settle(connection, table, partition)
+
+
+def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifier) -> None:
+    """Carry statistics targets, attribute options and replica identity over to a partition."""
+    for column in table.columns:
+        name = sql.Identifier(column.name)
+        if column.statistics is not None:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(
+                    partition, name, column.statistics
+                )
+            )
+        for option in column.options:
+            setting, value = option.split("=", 1)
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET ({} = {})").format(
+                    partition, name, sql.Identifier(setting), sql.Literal(value)
+                )
+            )
+    if table.replica_identity in ("f", "n"):
+        kind = sql.SQL("FULL" if table.replica_identity == "f" else "NOTHING")
+        connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
+
+
+def grant(connection: psycopg.Connection, grants: list[Grant], relation: sql.Identifier) -> None:
+    """Give the same privileges on `relation`."""
+    for entry in grants:
+        if entry.privilege not in _KEYWORDS:
+            continue
+        privilege: sql.Composable = raw(entry.privilege)
+        if entry.column:
+            privilege = sql.SQL("{} ({})").format(privilege, sql.Identifier(entry.column))
+        connection.execute(
+            sql.SQL("GRANT {} ON {} TO {}{}").format(
+                privilege,
+                relation,
+                sql.Identifier(entry.grantee) if entry.grantee else sql.SQL("PUBLIC"),
+                sql.SQL(" WITH GRANT OPTION") if entry.grantable else sql.SQL(""),
+            )
+        )

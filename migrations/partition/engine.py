@@ -1,0 +1,122 @@
+"""What every phase works with: the spec, the options, and sessions set up alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from migrations.database import connect
+from migrations.partition.errors import Interrupted
+from migrations.partition.names import Names
+from migrations.partition.progress import Reporter
+from migrations.partition.spec import Spec
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to go about it."""
+
+    lock_timeout_milliseconds: int = 500
+    attempts: int = 60
+    jobs: int = 2
+    hold: timedelta | None = None
+    """Overrides the spec's `hold`."""
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a phase did or found; None where it does not apply."""
+
+    outcome: str
+    """`done`, `found` (was done before), `refused` or `failed`."""
+    message: str
+    rows: int | None = None
+    rows_per_second: float | None = None
+    seconds: float | None = None
+    months: int | None = None
+    verified: bool | None = None
+    digest: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what applies, as a JSON object's items."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class Engine:
+    """One run of one operator on one table."""
+
+    spec: Spec
+    url: str
+    connection: psycopg.Connection
+    """Of the operator: in autocommit, and holding the operator lock while a phase runs."""
+    options: Options = Options()
+    reporter: Reporter = field(default_factory=Reporter)
+    purpose: str = "work"
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _sessions: list[psycopg.Connection] = field(default_factory=list[psycopg.Connection])
+
+    @property
+    def names(self) -> Names:
+        return Names.of(self.spec)
+
+    @property
+    def key(self) -> sql.Identifier:
+        return sql.Identifier(self.spec.key)
+
+    def check_stop(self) -> None:
+        """Raise Interrupted if the operator asked to stop."""
+        if self.stopping.is_set():
+            raise Interrupted("stopped on request; run it again to go on from here")
+
+    @contextmanager
+    def session(self) -> Iterator[psycopg.Connection]:
+        """Open one more session, for a worker."""
+        connection = open_session(self.url, self.spec, self.purpose, self.options)
+        self._sessions.append(connection)
+        try:
+            yield connection
+        finally:
+            self._sessions.remove(connection)
+            connection.close()
+
+    def stop(self) -> None:
+        """Ask all work to stop: statements that run are cancelled, nothing new is begun."""
+        self.stopping.set()
+        for connection in [self.connection, *self._sessions]:
+            if not connection.closed:
+                connection.cancel_safe(timeout=5)
+
+
+def open_session(url: str, spec: Spec, purpose: str, options: Options) -> psycopg.Connection:
+    """Connect in autocommit, with what the engine relies on: UTC, full names, lock timeout.
+
+    The lock timeout is kept under the server's deadlock timeout, so that in a deadlock with a
+    writer it is always the engine that gives way. Raises DatabaseError.
+    """
+    connection = connect(url, f"partitioning {spec.table}: {purpose}")
+    deadlock = connection.execute(
+        "SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'"
+    ).fetchone()
+    assert deadlock is not None  # noqa: S101 -- the setting exists in every server
+    timeout = max(1, min(options.lock_timeout_milliseconds, int(deadlock[0] * 0.9)))
+    for setting, value in (
+        ("timezone", "UTC"),
+        ("search_path", "pg_catalog"),
+        ("lock_timeout", str(timeout)),
+        ("jit", "off"),
+        ("default_transaction_isolation", "read committed"),
+        ("row_security", "on"),
+        # The server notices within a second when this process was killed in mid-statement.
+        ("client_connection_check_interval", "1000"),
+    ):
+        connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
+    return connection

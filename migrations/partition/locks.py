@@ -1,0 +1,155 @@
+"""Locks: one operator a table, and transactions that never wait long for a lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import TypeVar
+
+import psycopg
+from psycopg import errors, sql
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from migrations.partition.engine import Engine
+from migrations.partition.errors import LockStarved, Refused
+
+# Arbitrary, but the same for ever. The second key of the operator lock is the table's name, hashed;
+# that of a month lock is the month's number.
+OPERATOR_CLASS = 730_511_201
+_MONTH_CLASS = 731_000_000
+_PATIENCE_SECONDS = 5.0
+"""How long to wait for the session of an operator who was killed to be noticed as gone."""
+
+T = TypeVar("T")
+
+_HOLDER = """
+SELECT format('pid %%s%%s%%s%%s', l.pid,
+    coalesce(', role ' || a.usename, ''), coalesce(', ' || nullif(a.application_name, ''), ''),
+    coalesce(' from ' || host(a.client_addr) || ':' || a.client_port, '')
+    || coalesce(', since ' || to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'), ''))
+FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s::oid
+    AND l.objid = (hashtext(%s)::bigint & 4294967295)::oid AND l.objsubid = 2
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+_BLOCKERS = """
+SELECT DISTINCT format('pid %%s%%s%%s%%s', l.pid, coalesce(' (' || a.usename || ')', ''),
+    coalesce(', transaction open for ' || date_trunc('second', now() - a.xact_start), ''),
+    coalesce(', ' || a.state || ': ' || left(a.query, 60), ''))
+FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)
+WHERE l.granted AND l.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.relation = to_regclass(%s) OR l.locktype = 'advisory' AND l.classid = %s::oid)
+LIMIT 5
+"""
+
+
+class NotYet(Exception):  # noqa: N818 -- a state to wait out
+    """This attempt is given up; a later one may do better. The message says what is in the way."""
+
+
+def month_class(table_id: int) -> int:
+    """Return the first key of the advisory locks for the months of a table."""
+    return _MONTH_CLASS + table_id
+
+
+def month_number(month: date) -> int:
+    """Return the second key: months since the year 0, as the trigger functions count them."""
+    return 12 * month.year + month.month
+
+
+@contextmanager
+def operator_lock(engine: Engine) -> Iterator[None]:
+    """Hold the lock that lets one operator work on the table.
+
+    Raises Refused naming who holds it. It lasts as long as the session, so that it is gone when
+    the process is killed.
+    """
+    table = engine.spec.table
+    parameters = [OPERATOR_CLASS, table]
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        row = engine.connection.execute(
+            "SELECT pg_try_advisory_lock(%s, hashtext(%s))", parameters
+        ).fetchone()
+        if row and row[0]:
+            break
+        if time.monotonic() > deadline:
+            holders = engine.connection.execute(_HOLDER, parameters).fetchall()
+            holder = "; ".join(holder for (holder,) in holders) or "a session that just ended"
+            raise Refused(f"somebody else works on {table}: {holder}. Wait for it, or stop it")
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        if not engine.connection.closed and not engine.connection.broken:
+            engine.connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", parameters)
+
+
+def blockers(engine: Engine, table_id: int | None) -> list[str]:
+    """Say who holds locks on the table, or on one of its months."""
+    rows = engine.connection.execute(
+        _BLOCKERS,
+        [
+            sql.Identifier(engine.names.schema, engine.names.table).as_string(),
+            month_class(table_id) if table_id is not None else 0,
+        ],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def in_short_transaction(
+    engine: Engine,
+    what: str,
+    action: Callable[[psycopg.Connection], T],
+    *,
+    connection: psycopg.Connection | None = None,
+    table_id: int | None = None,
+    before: Callable[[], None] | None = None,
+) -> T:
+    """Run `action` in a transaction; try again, after a pause, when a lock is not to be had.
+
+    Pauses are random and grow to two seconds. `before` runs before each attempt, outside the
+    transaction. Raises LockStarved when all attempts failed.
+    """
+    session = connection or engine.connection
+
+    def attempt() -> T:
+        engine.check_stop()
+        try:
+            if before:
+                before()
+            with session.transaction():
+                return action(session)
+        except errors.QueryCanceled:
+            engine.check_stop()
+            raise
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(
+            (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled, NotYet)
+        ),
+        stop=stop_after_attempt(engine.options.attempts),
+        wait=wait_random_exponential(multiplier=0.05, max=2, min=0.02),
+        sleep=lambda seconds: (engine.stopping.wait(seconds), None)[1],
+    )
+    try:
+        return retrying(attempt)
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        reason = str(cause) if isinstance(cause, NotYet) else "a lock could not be had"
+        held = "; ".join(blockers(engine, table_id)) if engine.connection is session else ""
+        raise LockStarved(
+            f"{what}: {reason}, in {engine.options.attempts} attempts"
+            + (f". In the way: {held}" if held else "")
+            + ". Nothing of it was done; run it again when they have ended, or with more --attempts"
+        ) from cause

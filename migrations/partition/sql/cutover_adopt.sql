@@ -1,0 +1,1 @@
+ALTER TABLE {live} ADD CONSTRAINT {constraint} {definition};

@@ -1,0 +1,1 @@
+DELETE FROM {partition} WHERE ({primary_key}) IN (SELECT {primary_key} FROM pg_temp.drained);

@@ -1,0 +1,2 @@
+DROP TABLE {retired};
+DROP TABLE {log};

@@ -1,0 +1,186 @@
+"""The SQL of the engine: templates in `sql/`, filled with identifiers by psycopg.
+
+`phase_sql` shows what a phase runs, from the spec alone; what only the catalogue knows (columns,
+indexes, months) stands there in angle brackets, and one month's statements stand for all of them.
+The engine fills the same templates with what it found.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from psycopg import sql
+
+from migrations.partition.names import Names, fitted
+from migrations.partition.phases import Phase
+from migrations.partition.spec import Spec
+
+OPERATIONS = ("insert", "update", "delete")
+
+_SHOWN: dict[Phase, tuple[str, ...]] = {
+    Phase.PREPARE: (
+        "bookkeeping",
+        "prepare_log",
+        "prepare_table",
+        "<indexes and unique constraints of the table, with the key in the primary key>",
+        "<storage settings, statistics targets, comments, grants and replica identity>",
+        "-- For every month YYYYMM, from the first with rows through {ahead} after the current one:",
+        "prepare_month",
+    ),
+    Phase.SYNC: ("sync_function", "sync_refuse_truncate", "sync_triggers"),
+    Phase.BACKFILL: (
+        "-- For every month YYYYMM: the load, in slices of about a second.",
+        "backfill_slice",
+        "<indexes and unique constraints of the partition>",
+        "backfill_attach",
+        "-- Until few changes of the month are left, and again at the end of backfill_live.",
+        "drain_take",
+        "drain_delete",
+        "drain_insert",
+        "backfill_live",
+    ),
+    Phase.VERIFY: (
+        "-- BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; pg_export_snapshot()",
+        "verify_fingerprint",
+        "-- For every month whose number of rows or digest differs:",
+        "verify_differences",
+    ),
+    Phase.CUTOVER: (
+        "-- One transaction:",
+        "cutover_lock",
+        "-- What is left in the log: drain_take, drain_delete, drain_insert.",
+        "drop_triggers",
+        "cutover_rename",
+        "<names of indexes, sequences, views, triggers of the application and publications follow>",
+        "cutover_foreign_key",
+        "cutover_reverse_function",
+        "sync_triggers",
+        "-- After its commit, a partition at a time:",
+        "cutover_validate",
+        "cutover_adopt",
+    ),
+    Phase.RETIRE: (
+        "-- The verification again; then, if equal and held long enough, one transaction:",
+        "drop_triggers",
+        "retire",
+    ),
+}
+
+
+@cache
+def text(name: str) -> str:
+    """Return the text of `sql/<name>.sql`."""
+    return files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+def template(name: str, /, **parts: sql.Composable) -> sql.Composed:
+    """Fill the template `sql/<name>.sql`."""
+    return sql.SQL(text(name)).format(**parts)  # pyright: ignore[reportArgumentType] -- our own files
+
+
+def raw(fragment: str) -> sql.SQL:
+    """Take over a fragment that Postgres itself wrote, such as a constraint's definition."""
+    return sql.SQL(fragment)  # pyright: ignore[reportArgumentType]
+
+
+def names_list(columns: tuple[str, ...] | list[str]) -> sql.Composed:
+    """Return the columns as a list of identifiers."""
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def touched_rows(
+    operation: str, primary_key: sql.Composable, key: sql.Composable
+) -> sql.Composable:
+    """Return the query of the row versions that a statement touched, from transition tables."""
+    old = sql.SQL("SELECT {}, {}, false AS is_new FROM old_rows").format(primary_key, key)
+    new = sql.SQL("SELECT {}, {}, true AS is_new FROM new_rows").format(primary_key, key)
+    return {
+        "insert": new,
+        "update": sql.SQL("{} UNION ALL {}").format(old, new),
+        "delete": old,
+    }[operation]
+
+
+def phase_sql(spec: Spec, phase: Phase) -> str:
+    """Return the SQL that a phase will run, readable, from the spec alone.
+
+    The same spec gives the same text on every day and for every database.
+    """
+    names = Names.of(spec)
+    blocks: list[str] = []
+    for entry in _SHOWN[phase]:
+        if entry.startswith("<"):
+            blocks.append(f"-- {entry}")
+        elif entry.startswith("--"):
+            blocks.append(entry.replace("{ahead}", str(spec.ahead)))
+        elif entry == "bookkeeping":
+            blocks.append(text(entry))
+        else:
+            blocks += [
+                template(entry, **parts).as_string()
+                for parts in _placeholders(names, spec, phase, entry)
+            ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _placeholders(
+    names: Names, spec: Spec, phase: Phase, entry: str
+) -> list[dict[str, sql.Composable]]:
+    """Return the parts for a template, once for each time it is shown."""
+    key = sql.Identifier(spec.key)
+    primary_key = sql.SQL("<primary key>")
+    parts: dict[str, sql.Composable] = {
+        "live": names.live,
+        "partitioned": names.partitioned,
+        "retired": names.retired,
+        "schema": sql.Identifier(names.schema),
+        "log": names.log,
+        "key": key,
+        "primary_key": primary_key,
+        "primary_key_definitions": sql.SQL("<columns of the primary key, with their types>"),
+        "columns": sql.SQL("<columns>"),
+        "hashed_columns": sql.SQL("<columns>"),
+        "either_key": sql.SQL("<primary key>"),
+        "partition": names.partition(fitted(f"{names.table}_YYYYMM")),
+        "lower": sql.Literal("YYYY-MM-01"),
+        "upper": sql.Literal("YYYY-MM-01 and a month"),
+        "month": sql.Literal("YYYY-MM-01"),
+        "storage": sql.SQL(""),
+        "limit": sql.SQL("<limit>"),
+        "lock_class": sql.SQL("<number of the table>"),
+        "lock_month": sql.SQL("<number of the month>"),
+        "table_id": sql.SQL("<number of the table>"),
+        "relation": names.live,
+        "range": sql.SQL("<range of ctid>"),
+        "original": names.live,
+        "copy": names.partitioned,
+        "mode": sql.SQL("ACCESS EXCLUSIVE"),
+        "outgoing_name": sql.Identifier(names.retired_name),
+        "incoming": names.partitioned,
+        "live_name": sql.Identifier(names.table),
+        "constraint": sql.SQL("<foreign key>"),
+        "definition": sql.SQL("<definition>"),
+    }
+    direction = "forward" if phase is Phase.SYNC else "reverse"
+    if entry in ("sync_function", "cutover_reverse_function"):
+        return [
+            parts
+            | {
+                "function": names.function(direction, operation),
+                "operation": sql.SQL(operation.upper()),  # pyright: ignore[reportArgumentType]
+                "touched_rows": touched_rows(operation, primary_key, key),
+                "apply": template(
+                    "cutover_reverse_insert" if operation == "insert" else "cutover_reverse_change",
+                    **parts,
+                    touched_rows=touched_rows(operation, primary_key, key),
+                ),
+            }
+            for operation in OPERATIONS
+        ]
+    parts |= {
+        f"on_{operation}": names.function(direction, operation)
+        for operation in (*OPERATIONS, "truncate")
+    }
+    parts["function"] = names.function(direction, "truncate")
+    return [parts]

@@ -1,0 +1,255 @@
+"""Phase verify: both tables compared row for row, by month, on one snapshot, while in use."""
+
+from __future__ import annotations
+
+import queue
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+import psycopg
+from psycopg import sql
+
+from migrations.partition import bookkeeping
+from migrations.partition.catalogue import Table
+from migrations.partition.definitions import bounds
+from migrations.partition.drain import drain_live_months
+from migrations.partition.engine import Engine, Outcome
+from migrations.partition.errors import Refused
+from migrations.partition.phases import Phase
+from migrations.partition.plan import same_shape
+from migrations.partition.progress import Progress
+from migrations.partition.statements import names_list, template
+from migrations.partition.sync import key_columns
+
+BLOCKS = 16_384
+"""Pages of a table fingerprinted in one statement: 128 MB."""
+MOST_KEYS = 20
+
+
+@dataclass
+class Side:
+    """One of the two tables: rows and digest by month; the month is text, '' for none."""
+
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+    digests: dict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+
+    def add(self, found: Iterable[tuple[str | None, int, Decimal | None]]) -> int:
+        """Add what one statement counted; return its rows."""
+        total = 0
+        for month, rows, digest in found:
+            self.rows[month or ""] += rows
+            self.digests[month or ""] += int(digest or 0)
+            total += rows
+        return total
+
+    @property
+    def digest(self) -> str:
+        """The digest of the whole table: `sum(hash_record_extended(row, 0)::numeric)`."""
+        return str(sum(self.digests.values()))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides on one snapshot, and the keys that differ."""
+
+    original: Side
+    copy: Side
+    differences: list[str]
+    progress: Progress
+
+    def outcome(self, message: str) -> Outcome:
+        """Return this as the result of a phase."""
+        return Outcome(
+            "done",
+            message,
+            rows=sum(self.original.rows.values()),
+            rows_per_second=round(self.progress.rows_per_second, 1),
+            seconds=round(self.progress.seconds, 3),
+            months=len(self.original.rows.keys() | self.copy.rows.keys()),
+            verified=True,
+            digest=self.original.digest,
+        )
+
+
+def verify(engine: Engine) -> Outcome:
+    """Compare the tables. Raises Refused listing keys where they differ."""
+    connection = engine.connection
+    record = bookkeeping.required(connection, engine.spec, Phase.VERIFY)
+    names = engine.names
+    if record.phase is Phase.RETIRE:
+        return Outcome(
+            "found",
+            f"{engine.spec.table} was verified, and its old table dropped",
+            rows=record.verified_rows,
+            verified=True,
+            digest=record.verified_digest,
+        )
+    if record.phase is Phase.CUTOVER:
+        old, new = same_shape(engine, names.retired_name, names.table)
+    else:
+        old, new = same_shape(engine, names.table, names.partitioned_name)
+        drain_live_months(engine, old, record.id)
+    comparison = compare(engine, old, new)
+    if comparison.differences:
+        if record.phase is Phase.VERIFY:
+            bookkeeping.set_phase(connection, record.id, Phase.BACKFILL, done=False)
+        raise Refused(
+            f"{old.schema}.{old.name} and {new.schema}.{new.name} differ:\n"
+            + "\n".join(f"  {line}" for line in comparison.differences)
+            + "\nTake backfill and sync back (undo), and fill again"
+        )
+    with connection.transaction():
+        bookkeeping.update(
+            connection,
+            record.id,
+            verified_rows=sum(comparison.original.rows.values()),
+            verified_digest=comparison.original.digest,
+        )
+        if record.phase is not Phase.CUTOVER:
+            bookkeeping.set_phase(connection, record.id, Phase.VERIFY)
+    engine.reporter.say(comparison.progress.line())
+    return comparison.outcome(f"both tables of {engine.spec.table} hold the same rows")
+
+
+def hashed_columns(table: Table) -> sql.Composable:
+    """Return the columns by name, in the order of the old table; text where there is no hash."""
+    return sql.SQL(", ").join(
+        sql.Identifier(column.name)
+        if column.is_hashable
+        else sql.SQL("{}::text").format(sql.Identifier(column.name))
+        for column in table.columns
+    )
+
+
+def compare(engine: Engine, old: Table, new: Table) -> Comparison:
+    """Fingerprint both tables on one exported snapshot, `jobs` connections sharing the work."""
+    original, copy = Side(), Side()
+    with engine.session() as holder:
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        exported = holder.execute("SELECT pg_export_snapshot()").fetchone()
+        snapshot = str(exported[0]) if exported else ""
+        tasks: queue.SimpleQueue[tuple[Side, sql.Composable, sql.Composable]] = queue.SimpleQueue()
+        for side, relation, pages in _relations(holder, old, new, original, copy):
+            for part in _ranges(pages):
+                tasks.put((side, relation, part))
+        progress = Progress(engine.reporter, "verify", 2 * old.rows_estimated)
+        columns = hashed_columns(old)
+
+        def worker() -> None:
+            with engine.session() as session:
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+                while True:
+                    engine.check_stop()
+                    try:
+                        side, relation, part = tasks.get_nowait()
+                    except queue.Empty:
+                        return
+                    found = session.execute(
+                        template(
+                            "verify_fingerprint",
+                            key=engine.key,
+                            hashed_columns=columns,
+                            relation=relation,
+                            range=part,
+                        )
+                    ).fetchall()
+                    progress.advance(side.add(found))
+
+        jobs = engine.options.jobs
+        with ThreadPoolExecutor(jobs, "verify") as pool:
+            futures = [pool.submit(worker) for _ in range(jobs)]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for future in futures:
+                future.result()
+        progress.finish()
+        differences = _differences(engine, holder, old, new, original, copy)
+    return Comparison(original, copy, differences, progress)
+
+
+def _relations(
+    connection: psycopg.Connection, old: Table, new: Table, original: Side, copy: Side
+) -> list[tuple[Side, sql.Composable, int]]:
+    """Return the tables with storage on each side, with their pages."""
+    rows = connection.execute(
+        "SELECT c.oid = %(old)s, n.nspname, c.relname, pg_relation_size(c.oid)"
+        " / current_setting('block_size')::integer"
+        " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE c.oid = %(old)s OR c.oid IN ("
+        "SELECT relid FROM pg_partition_tree(%(new)s) WHERE isleaf)",
+        {"old": old.oid, "new": new.oid},
+    ).fetchall()
+    return [
+        (original if is_old else copy, sql.Identifier(schema, name), int(pages))
+        for is_old, schema, name, pages in rows
+    ]
+
+
+def _ranges(pages: int) -> list[sql.Composable]:
+    """Return conditions that cut a table into ranges of pages, the last one open."""
+    starts = range(0, max(pages, 1), BLOCKS)
+    parts: list[sql.Composable] = []
+    for start in starts:
+        condition = sql.SQL("ctid >= {}::tid").format(f"({start},0)")
+        if start + BLOCKS < pages:
+            condition = sql.SQL("{} AND ctid < {}::tid").format(condition, f"({start + BLOCKS},0)")
+        parts.append(condition)
+    return parts
+
+
+def _differences(
+    engine: Engine,
+    holder: psycopg.Connection,
+    old: Table,
+    new: Table,
+    original: Side,
+    copy: Side,
+) -> list[str]:
+    """List keys that differ, on the same snapshot, except where the log still knows of them."""
+    lines: list[str] = []
+    for month in sorted(original.rows.keys() | copy.rows.keys()):
+        if (
+            original.rows[month] == copy.rows[month]
+            and original.digests[month] == copy.digests[month]
+        ):
+            continue
+        try:
+            first = date.fromisoformat(month)
+        except ValueError:
+            # Rows without a month: cutover waits until there are none, and names them.
+            continue
+        columns = key_columns(old)
+        found = holder.execute(
+            template(
+                "verify_differences",
+                either_key=names_list(columns),
+                primary_key=names_list(columns),
+                hashed_columns=hashed_columns(old),
+                key=engine.key,
+                original=sql.Identifier(old.schema, old.name),
+                copy=sql.Identifier(new.schema, new.name),
+                log=engine.names.log,
+                limit=sql.Literal(MOST_KEYS),
+                **bounds(first),
+            )
+        ).fetchall()
+        if found:
+            lines.append(f"{month[:7]}: {original.rows[month]:,} rows against {copy.rows[month]:,}")
+            lines += [f"  {key}: {what}" for key, what in found]
+    return lines
+
+
+def undo_verify(engine: Engine) -> Outcome:
+    """Verification changed nothing; only the phase goes back."""
+    record = bookkeeping.find(engine.connection, engine.spec)
+    if record is None or record.phase.position < Phase.VERIFY.position:
+        return Outcome("found", f"{engine.spec.table} is not verified: nothing to undo")
+    if record.phase is not Phase.VERIFY:
+        raise Refused(f"{engine.spec.table} is past verify: undo {record.phase} first")
+    with engine.connection.transaction():
+        bookkeeping.set_phase(engine.connection, record.id, Phase.BACKFILL, done=False)
+    return Outcome("done", f"{engine.spec.table} counts as not verified")
