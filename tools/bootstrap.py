@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -30,6 +30,9 @@ _UV_ACCEPTED = ((0, 8), (1,))
 """Versions of uv that read our uv.lock: from the first, below the second."""
 
 _PYTHON_NEEDED = (3, 11)
+
+_UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_NO_INDEX")
+"""Variables by which the machine tells uv of another package index than that of uv.lock."""
 
 
 class BootstrapError(Exception):
@@ -144,23 +147,63 @@ def exit_terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: 
 
 
 def _sync(root: Path, uv: str) -> None:
+    """Install what uv.lock says, nothing else, into `.venv`; raise BootstrapError."""
     unfinished = root / ".tools" / "environment.unfinished"
-    command = [uv, "sync", "--frozen", "--python", sys.executable]
-    if unfinished.exists():
-        # A sync that was killed may have left a package half written that looks installed.
-        command.append("--reinstall")
-    _write(unfinished, "")
     variables = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     variables["UV_PROJECT_ENVIRONMENT"] = str(root / ".venv")
     variables.setdefault("UV_PYTHON_DOWNLOADS", "never")
-    code = subprocess.run(command, cwd=root, env=variables, check=False).returncode
+    # A sync that was killed may have left a package half written that looks installed.
+    again = ["--reinstall"] if unfinished.exists() else []
+    _write(unfinished, "")
+    mirror = mirror_variables(os.environ)
+    if mirror is None:
+        _uv(uv, ["sync", "--frozen", "--python", sys.executable, *again], root, variables)
+    else:
+        # `uv sync --frozen` takes files from where uv.lock says and asks no mirror.
+        variables |= mirror
+        requirements = root / ".tools" / "requirements.txt"
+        if not (root / ".venv").exists():
+            _uv(uv, ["venv", "--quiet", "--python", sys.executable, ".venv"], root, variables)
+        export = ["export", "--quiet", "--frozen", "--no-emit-project", "--no-header"]
+        _uv(uv, [*export, "--output-file", str(requirements)], root, variables)
+        options = ["--require-hashes", "--allow-empty-requirements", "--python", ".venv"]
+        _uv(uv, ["pip", "sync", *options, *again, str(requirements)], root, variables)
+    unfinished.unlink()
+
+
+def mirror_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the variables that make uv use the machine's mirror of the package index.
+
+    None where the machine names no mirror, {} where it names one in uv's own variables, else what
+    pip is told, for uv reads no pip.conf.
+    """
+    if any(environment.get(name) for name in _UV_INDEX_VARIABLES):
+        return {}
+    if environment.get("PIP_INDEX_URL"):
+        return {"UV_DEFAULT_INDEX": environment["PIP_INDEX_URL"]}
+    try:
+        told = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"],
+            env=dict(environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    # Lines like `global.index-url='URL'`; what comes later wins. Without pip there are none.
+    urls = re.findall(r"^\S+\.index-url='(.+)'$", told.stdout, re.MULTILINE)
+    return {"UV_DEFAULT_INDEX": urls[-1]} if urls else None
+
+
+def _uv(uv: str, arguments: list[str], root: Path, variables: dict[str, str]) -> None:
+    code = subprocess.run([uv, *arguments], cwd=root, env=variables, check=False).returncode
     if code != 0:
         raise BootstrapError(
-            f"`{' '.join(['uv', *command[1:]])}` failed with exit code {code}, see above. Without "
-            "access to the package index, set UV_DEFAULT_INDEX or UV_FIND_LINKS to a mirror that "
-            "has the packages of uv.lock; or make .venv by hand and run this again"
+            f"`uv {' '.join(arguments)}` failed with exit code {code}, see above. If the package "
+            "index is out of reach, set UV_DEFAULT_INDEX to a mirror that has the packages of "
+            "uv.lock and run this again"
         )
-    unfinished.unlink()
 
 
 def _is_current(environment: Path, stamp: Path, wanted: str) -> bool:
@@ -168,8 +211,9 @@ def _is_current(environment: Path, stamp: Path, wanted: str) -> bool:
 
 
 def _discard_broken(environment: Path) -> None:
-    """Remove an environment whose Python is gone; uv does not always mend such a one."""
-    if not environment.exists() or _runs([str(environment / "bin" / "python"), "-ISc", ""]):
+    """Remove an environment whose Python is gone or is another than the one that runs us."""
+    ours = f"import sys; sys.exit(sys.version_info[:3] != {tuple(sys.version_info[:3])})"
+    if not environment.exists() or _runs([str(environment / "bin" / "python"), "-ISc", ours]):
         return
     if not (environment / "pyvenv.cfg").exists() and any(environment.iterdir()):
         raise BootstrapError(f"{environment} is no Python environment; move it away")

@@ -1,4 +1,4 @@
-"""A release host on loopback, and what it publishes."""
+"""A host on loopback, and what the vendors would publish on it."""
 
 from __future__ import annotations
 
@@ -77,6 +77,10 @@ def release_host() -> Generator[ReleaseHost]:
                 return
             self.send_response(200)
             self.send_header("Content-Length", str(len(contents)))
+            self.send_header(
+                "Content-Type",
+                "text/html" if self.path.endswith("/") else "application/octet-stream",
+            )
             self.end_headers()
             if self.path in host.broken | host.stalled:
                 self.wfile.write(contents[: len(contents) // 2])

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.tools.conftest import ROOT
-from tools.bootstrap import BootstrapError, bootstrap, find_uv, pip_install, require_python
+from tests.tools.releases import ReleaseHost
+from tools.bootstrap import (
+    BootstrapError,
+    bootstrap,
+    find_uv,
+    mirror_variables,
+    pip_install,
+    require_python,
+)
 
 PYPROJECT = """\
 [project]
@@ -155,6 +166,73 @@ def test_two_runs_at_once_sync_once(project: Path) -> None:
     running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(3)]
     assert [process.wait(30) for process in running] == [0, 0, 0]
     assert len(syncs(project)) == 1
+
+
+def make_wheel(size: str) -> bytes:
+    """Return a wheel of a package `pebble` with one module."""
+    files = {
+        "pebble.py": f"SIZE = '{size}'\n",
+        "pebble-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: pebble\nVersion: 1.0\n",
+        "pebble-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+        "pebble-1.0.dist-info/RECORD": "pebble.py,,\npebble-1.0.dist-info/METADATA,,\n"
+        "pebble-1.0.dist-info/WHEEL,,\npebble-1.0.dist-info/RECORD,,\n",
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("told_to", ["UV_DEFAULT_INDEX", "PIP_INDEX_URL"])
+def test_the_machines_mirror_of_the_package_index_is_asked_and_its_files_are_checked(
+    project: Path,
+    releases_on_loopback: ReleaseHost,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    told_to: str,
+) -> None:
+    name, wheel = "pebble-1.0-py3-none-any.whl", make_wheel("small")
+    monkeypatch.delenv("UV_OFFLINE")
+    monkeypatch.setenv("UV_CACHE_DIR", str(project.parent / "cache"))
+    monkeypatch.setenv(told_to, releases_on_loopback.address + "/simple")
+    checksum = hashlib.sha256(wheel).hexdigest()
+    (project / "pyproject.toml").write_text(
+        PYPROJECT.replace("[tool.uv]", 'dependencies = ["pebble"]\n[tool.uv]')
+    )
+    nowhere = "http://127.0.0.1:9"
+    (project / "uv.lock").write_text(
+        LOCK
+        + f"""dependencies = [{{ name = "pebble" }}]
+
+[[package]]
+name = "pebble"
+version = "1.0"
+source = {{ registry = "{nowhere}/simple" }}
+wheels = [{{ url = "{nowhere}/{name}", hash = "sha256:{checksum}" }}]
+"""
+    )
+    releases_on_loopback.files["/simple/pebble/"] = f'<a href="/{name}">{name}</a>'.encode()
+    releases_on_loopback.files[f"/{name}"] = make_wheel("large")
+    with pytest.raises(BootstrapError, match="pip sync --require-hashes"):
+        bootstrap(project)
+    assert "Hash mismatch" in capfd.readouterr().err
+    releases_on_loopback.files[f"/{name}"] = wheel
+    assert bootstrap(project)
+    python = project / ".venv" / "bin" / "python"
+    told = subprocess.run(
+        [python, "-c", "import pebble; print(pebble.SIZE)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "small\n"
+    assert not bootstrap(project)
+
+
+def test_without_a_mirror_uv_takes_files_from_where_the_lock_says() -> None:
+    assert mirror_variables({"PIP_CONFIG_FILE": os.devnull, "PATH": os.environ["PATH"]}) is None
 
 
 @pytest.mark.slow
