@@ -142,8 +142,7 @@ def _sqlite_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each row of the table with its number, without ever writing to the file."""
     names = ", ".join(f'"{name}"' for name in _COLUMNS)
     try:
-        address = f"{path.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=SECONDS_FOR_A_LOCK)) as collection:
+        with closing(_opened(path)) as collection:
             found = {
                 str(row[0])
                 for row in collection.execute("SELECT name FROM pragma_table_info('revlog')")
@@ -160,6 +159,16 @@ def _sqlite_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise HistoryError(f"{path}: cannot be read ({error}); is Anki still open?") from None
     except sqlite3.DatabaseError as error:
         raise HistoryError(f"{path}: is a damaged SQLite file ({error})") from None
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open a collection so that neither it nor its directory is changed."""
+    # In WAL mode, as Anki's collections are, even a reader leaves files beside them. Where there
+    # are none nobody has the collection open: it may be taken as unchanging, which needs none.
+    file = path.resolve()
+    in_use = any(file.with_name(file.name + ending).exists() for ending in ("-wal", "-journal"))
+    address = f"{file.as_uri()}?mode=ro" + ("" if in_use else "&immutable=1")
+    return sqlite3.connect(address, uri=True, timeout=SECONDS_FOR_A_LOCK)
 
 
 def _gathered(path: Path, kind: str, rows: Iterator[tuple[int, dict[str, Any]]]) -> Revlog:

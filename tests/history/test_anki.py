@@ -83,14 +83,27 @@ def test_columns_may_be_in_any_order_with_others_between_and_some_missing(tmp_pa
     assert same(read_revlog(path), read_revlog(write_csv(tmp_path / "plain.csv", ENTRIES)))
 
 
-def test_a_collection_is_read_while_anki_has_it_open_and_never_written_to(tmp_path: Path) -> None:
+def listed(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_collection_is_read_without_a_trace(tmp_path: Path, mode: str) -> None:
     path = write_collection(tmp_path / "what? 100%#.anki2", ENTRIES)
-    before = path.read_bytes()
     with closing(sqlite3.connect(path)) as anki:
-        anki.execute("SELECT count(*) FROM cards").fetchone()
-        assert len(read_revlog(path)) == 4
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+        anki.execute(f"PRAGMA journal_mode = {mode}")
+    before = listed(tmp_path)
+    assert len(read_revlog(path)) == 4
+    assert listed(tmp_path) == before
+
+
+def test_reviews_still_in_the_log_of_an_open_collection_are_read(tmp_path: Path) -> None:
+    path = write_collection(tmp_path / "collection.anki2", ENTRIES)
+    with closing(sqlite3.connect(path)) as anki:
+        anki.execute("PRAGMA journal_mode = wal")
+        anki.execute(f"UPDATE revlog SET ease = 2 WHERE id = {FIRST}")
+        anki.commit()
+        assert read_revlog(path).rating[0] == 2
 
 
 def test_a_collection_locked_by_anki_is_refused(
@@ -99,7 +112,10 @@ def test_a_collection_locked_by_anki_is_refused(
     path = write_collection(tmp_path / "collection.anki2", ENTRIES)
     monkeypatch.setattr("history.anki.SECONDS_FOR_A_LOCK", 0.1)
     with closing(sqlite3.connect(path)) as anki:
-        anki.execute("BEGIN EXCLUSIVE")
+        anki.execute("PRAGMA locking_mode = exclusive")
+        anki.execute("PRAGMA journal_mode = wal")
+        anki.execute("UPDATE revlog SET ease = 2")
+        anki.commit()
         with pytest.raises(HistoryError, match=r"anki2: .*locked.*is Anki still open"):
             read_revlog(path)
 

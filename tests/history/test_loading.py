@@ -130,16 +130,27 @@ def test_a_schema_not_upgraded_is_refused_and_named(
     )
 
 
+LIMITS = """
+DO $$ BEGIN
+    EXECUTE format('ALTER ROLE %I SET statement_timeout = 500', current_user);
+    EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = 500', current_user);
+END $$;
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+CREATE TRIGGER slow AFTER INSERT ON actors EXECUTE FUNCTION dawdle()
+"""
+
+
 def test_limits_of_the_role_do_not_cut_a_load_short(
     connection: psycopg.Connection, database_url: str
 ) -> None:
-    connection.execute(
-        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I SET statement_timeout = ''1ms''', current_user);"
-        " EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = ''1ms''',"
-        " current_user); END $$"
-    )
+    def slowly() -> Iterator[Rows]:
+        time.sleep(1)
+        yield from simulate(Simulated(actors=3, reviews=100, months=2), END)
+
+    connection.execute(LIMITS)
     with psycopg.connect(database_url, autocommit=True) as limited:
-        assert load_simulated(limited).outcome == "loaded"
+        assert load(limited, slowly(), Silent()).outcome == "loaded"
 
 
 def test_a_load_waits_for_another_one_and_then_keeps_its_rows(
