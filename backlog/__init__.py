@@ -1,0 +1,1 @@
+"""The research backlog as code: one Markdown file an item, parsed and checked."""
