@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import psycopg
 from psycopg import sql
@@ -78,8 +78,7 @@ def backfill(engine: Engine) -> Outcome:
     # Autovacuum never analyzes a partitioned table itself; the planner needs it after cutover.
     connection.execute(sql.SQL("ANALYZE {}").format(engine.names.partitioned))
     with connection.transaction():
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-        bookkeeping.update(connection, record.id, copied_at=row[0] if row else None)
+        bookkeeping.note_copied(connection, record.id)
         bookkeeping.set_phase(connection, record.id, Phase.BACKFILL)
     engine.reporter.say(progress.line())
     already = f"; {len(months) - len(todo)} were live before" if len(todo) < len(months) else ""
@@ -315,12 +314,12 @@ def backfill_added(engine: Engine, table: Table, table_id: int) -> int:
         drain = Drain.of(engine, table)
         sliced = has_key_index(table, engine.spec.key)
         bring_live(_Work(engine, table, table_id, drain, progress, sliced, 1), todo)
-        bookkeeping.update(engine.connection, table_id, copied_at=datetime.now(UTC))
+        bookkeeping.note_copied(engine.connection, table_id)
     return len(todo)
 
 
 def undo_backfill(engine: Engine) -> Outcome:
-    """Keep what is loaded: as long as sync stands, live months stay in step, and cost nothing new."""
+    """Keep what is loaded: as long as sync stands, live months stay in step."""
     record = bookkeeping.find(engine.connection, engine.spec)
     if record is None or record.phase.position < Phase.BACKFILL.position:
         return Outcome("found", f"{engine.spec.table} is not filled: nothing to undo")

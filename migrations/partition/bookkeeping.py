@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -39,6 +39,7 @@ class Record:
     verified_rows: int | None
     verified_digest: str | None
     cut_over_at: datetime | None
+    foreign_keys: list[dict[str, Any]] | None
     foreign_keys_validated: bool
     retired_at: datetime | None
 
@@ -77,7 +78,7 @@ def find(connection: psycopg.Connection, spec: Spec) -> Record | None:
     with connection.cursor(row_factory=class_row(Record)) as cursor:
         return cursor.execute(
             "SELECT id, phase, default_name, rows_estimated, copied_at, verified_rows,"
-            " verified_digest, cut_over_at, foreign_keys_validated, retired_at"
+            " verified_digest, cut_over_at, foreign_keys, foreign_keys_validated, retired_at"
             " FROM partitioning.tables WHERE table_name = %s",
             [spec.table],
         ).fetchone()
@@ -111,14 +112,10 @@ def set_phase(
     connection: psycopg.Connection, table_id: int, phase: Phase, done: bool = True
 ) -> None:
     """Note the last phase done; with `done` also when."""
-    connection.execute(
-        raw(
-            "UPDATE partitioning.tables SET phase = %s, updated_at = now()"
-            + (f", {_TIMESTAMPS[phase]} = now()" if done else "")
-            + " WHERE id = %s"
-        ),
-        [phase.value, table_id],
-    )
+    values: dict[str, Any] = {"phase": phase.value}
+    if done:
+        values[_TIMESTAMPS[phase]] = datetime.now(UTC)
+    update(connection, table_id, **values)
 
 
 def update(connection: psycopg.Connection, table_id: int, **values: Any) -> None:
@@ -127,6 +124,13 @@ def update(connection: psycopg.Connection, table_id: int, **values: Any) -> None
     connection.execute(
         raw(f"UPDATE {SCHEMA}.tables SET {assignments}, updated_at = now() WHERE id = %(id)s"),  # noqa: S608
         {**values, "id": table_id},
+    )
+
+
+def note_copied(connection: psycopg.Connection, table_id: int) -> None:
+    """Note that rows are being put into the new table now: older snapshots will not see them."""
+    connection.execute(
+        "UPDATE partitioning.tables SET copied_at = clock_timestamp() WHERE id = %s", [table_id]
     )
 
 

@@ -20,7 +20,7 @@ SELECT c.oid::integer AS oid, n.nspname AS schema, c.relname AS name, c.relkind:
     pg_get_userbyid(c.relowner) AS owner, c.relreplident::text AS replica_identity,
     c.relrowsecurity OR c.relforcerowsecurity AS row_security, a.amname AS access_method,
     greatest(c.reltuples, 0)::bigint AS rows_estimated, pg_table_size(c.oid) AS bytes,
-    c.relhassubclass AS has_children,
+    EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
     EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid) AS is_child,
     coalesce(c.reloptions, '{}') || coalesce(
         (SELECT array_agg('toast.' || o) FROM unnest(t.reloptions) AS o), '{}') AS options,
@@ -51,10 +51,12 @@ SELECT c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_prima
     substr(pg_get_indexdef(i.indexrelid), length(format('CREATE %%sINDEX %%I ON %%I.%%I ',
         CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname, n.nspname, r.relname)) + 1
     ) AS definition,
-    ARRAY(SELECT coalesce(a.attname::text, '') FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
+    ARRAY(SELECT coalesce(a.attname::text, '')
+        FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
         LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
         WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns,
-    ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
+    ARRAY(SELECT a.attname::text
+        FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
         WHERE k.place > i.indnkeyatts ORDER BY k.place) AS included
 FROM pg_index AS i
@@ -69,7 +71,8 @@ WHERE i.indrelid = %s ORDER BY i.indisprimary DESC, c.relname
 
 _FOREIGN_KEYS = """
 SELECT con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
-    n.nspname AS referenced_schema, c.relname AS referenced_table, con.convalidated AS is_validated
+    n.nspname AS referenced_schema, c.relname AS referenced_table, con.convalidated AS is_validated,
+    con.condeferrable AS is_deferrable, con.condeferred AS is_deferred
 FROM pg_constraint AS con JOIN pg_class AS c ON c.oid = con.confrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE con.conrelid = %s AND con.contype = 'f' AND con.conparentid = 0 ORDER BY con.conname
@@ -176,6 +179,8 @@ class ForeignKey:
     referenced_schema: str
     referenced_table: str
     is_validated: bool
+    is_deferrable: bool
+    is_deferred: bool
 
 
 @dataclass(frozen=True)

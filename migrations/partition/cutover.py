@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from migrations.partition import bookkeeping, definitions
 from migrations.partition.backfill import backfill_added
 from migrations.partition.bookkeeping import Record
-from migrations.partition.catalogue import Table
+from migrations.partition.catalogue import ForeignKey, Table
 from migrations.partition.drain import Drain, drain_live_months, homeless_keys
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import Refused
@@ -35,6 +35,8 @@ from migrations.partition.sync import (
 MOST_CHANGES = 1_000
 """Changes that are drained while everybody waits for the table."""
 
+_PATIENCE_SECONDS = 0.5
+
 # Transactions whose snapshots are older than what the new table holds, or that hold the table.
 _LONG_TRANSACTIONS = """
 SELECT format('pid %%s (%%s), transaction open for %%s, %%s: %%s', a.pid, a.usename,
@@ -52,10 +54,12 @@ LIMIT 5
 
 @dataclass
 class _Times:
-    """How long the table was locked, in seconds."""
+    """The tries of a cutover, and when the last one had its locks; seconds."""
 
+    attempts: int = 0
     began: float = 0
     seconds: float = 0
+    """How long the table was locked."""
 
 
 def cutover(engine: Engine) -> Outcome:
@@ -88,23 +92,31 @@ def cutover(engine: Engine) -> Outcome:
                 f" {engine.spec.key} is missing or out of range; give them one, or delete them: "
                 + ", ".join(keys)
             )
-        _wait_for_long_transactions(engine, record.id)
+        _wait_for_long_transactions(engine)
 
     def swap_tables(session: psycopg.Connection) -> None:
         nonlocal old, new
-        _lock_tables(engine, session, [(names.live, "ACCESS EXCLUSIVE"),
-                                       (names.partitioned, "ACCESS EXCLUSIVE"),
-                                       *_referenced(old)])  # fmt: skip
+        _lock_tables(engine, session, old, new, "SHARE ROW EXCLUSIVE")
         times.began = time.monotonic()
         old, new = _checked(engine)
-        _drain_rest(engine, session, record.id, old)
+        drained = _drain_rest(engine, session, record.id, old)
+        times.attempts += 1
+        if drained and times.attempts <= engine.options.attempts // 2:
+            # A reader in REPEATABLE READ who waits for the table has its snapshot already, and
+            # would not see these rows in the new one. Most tries find nothing to drain.
+            raise NotYet("changes came in at the last moment")
         drop_triggers(session, names, names.live, "forward")
         swap(session, cutover_swap(engine, old, new))
         definitions.grant(session, old.grants, names.live)
-        _add_foreign_keys(engine, session, record.id, old)
+        _add_foreign_keys(engine, session, old)
         _create_reverse(engine, session, old)
         bookkeeping.set_phase(session, record.id, Phase.CUTOVER)
-        bookkeeping.update(session, record.id, foreign_keys_validated=not old.foreign_keys)
+        bookkeeping.update(
+            session,
+            record.id,
+            foreign_keys=Jsonb([asdict(foreign_key) for foreign_key in old.foreign_keys]),
+            foreign_keys_validated=not old.foreign_keys,
+        )
 
     in_short_transaction(engine, "cutover", swap_tables, table_id=record.id, before=before)
     times.seconds = time.monotonic() - times.began
@@ -142,42 +154,86 @@ def _checked(engine: Engine) -> tuple[Table, Table]:
     return old, new
 
 
-def _referenced(old: Table) -> list[tuple[sql.Identifier, str]]:
-    """Return the tables that the foreign keys point at, with the lock that a new one takes."""
-    tables = sorted({(fk.referenced_schema, fk.referenced_table) for fk in old.foreign_keys})
-    return [(sql.Identifier(*table), "SHARE ROW EXCLUSIVE") for table in tables]
-
-
 def _lock_tables(
-    engine: Engine, session: psycopg.Connection, wanted: Iterable[tuple[sql.Identifier, str]]
+    engine: Engine, session: psycopg.Connection, live: Table, other: Table, referenced_mode: str
 ) -> None:
-    """Lock all, within one lock timeout for all together."""
-    budget = session.execute("SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'")
-    row = budget.fetchone()
+    """Lock both tables, the views on the live one, and those that foreign keys point at.
+
+    Within one lock timeout for all together, so that nobody waits for us longer. Views come first,
+    as for their readers; else each of us would wait for the other.
+    """
+    statements: list[sql.Composed] = [
+        template(
+            "cutover_view_lock",
+            view=sql.Identifier(view.schema, view.name),
+            owner=sql.Identifier(view.owner),
+        )
+        for view in live.views
+    ]
+    names = engine.names
+    wanted = [
+        (sql.Identifier(names.schema, live.name), "ACCESS EXCLUSIVE"),
+        (sql.Identifier(names.schema, other.name), "ACCESS EXCLUSIVE"),
+    ]
+    wanted += [(table, referenced_mode) for table in _referenced(session, live, other)]
+    statements += [
+        template("cutover_lock", relation=relation, mode=raw(mode)) for relation, mode in wanted
+    ]
+    row = session.execute(
+        "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
+    ).fetchone()
     milliseconds = row[0] if row else engine.options.lock_timeout_milliseconds
     deadline = time.monotonic() + milliseconds / 1000
-    for relation, mode in wanted:
+    for statement in statements:
         left = max(1, int((deadline - time.monotonic()) * 1000))
         session.execute("SELECT set_config('lock_timeout', %s, true)", [str(left)])
-        session.execute(template("cutover_lock", relation=relation, mode=raw(mode)))
+        session.execute(statement)
 
 
-def _wait_for_long_transactions(engine: Engine, table_id: int) -> None:
+def _referenced(session: psycopg.Connection, *tables: Table) -> list[sql.Identifier]:
+    """Return the tables that foreign keys point at, as far as LOCK TABLE is allowed on them."""
+    found = {
+        (foreign_key.referenced_schema, foreign_key.referenced_table)
+        for table in tables
+        for foreign_key in table.foreign_keys
+    }
+    lockable: list[sql.Identifier] = []
+    for table in (sql.Identifier(*name) for name in sorted(found)):
+        row = session.execute(
+            "SELECT has_table_privilege(%s, 'UPDATE, DELETE, TRUNCATE')", [table.as_string()]
+        ).fetchone()
+        if row and row[0]:
+            lockable.append(table)
+    return lockable
+
+
+def _wait_for_long_transactions(engine: Engine) -> None:
+    """Wait a moment, blocking nobody, for transactions that would be in the way, or misled.
+
+    Raises NotYet naming them. Those of other roles are seen only by members of
+    pg_read_all_stats.
+    """
     record = bookkeeping.find(engine.connection, engine.spec)
-    rows = engine.connection.execute(
-        _LONG_TRANSACTIONS,
-        {
-            "copied_at": record.copied_at if record else None,
-            "seconds": engine.options.lock_timeout_milliseconds / 1000,
-            "relation": engine.names.live.as_string(),
-        },
-    ).fetchall()
-    if rows:
-        raise NotYet("transactions run that began too early: " + "; ".join(row[0] for row in rows))
+    parameters = {
+        "copied_at": record.copied_at if record else None,
+        "seconds": engine.options.lock_timeout_milliseconds / 1000,
+        "relation": engine.names.live.as_string(),
+    }
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while rows := engine.connection.execute(_LONG_TRANSACTIONS, parameters).fetchall():
+        engine.check_stop()
+        if time.monotonic() > deadline:
+            found = "; ".join(row[0] for row in rows)
+            raise NotYet(f"transactions run that began too early: {found}")
+        time.sleep(0.02)
 
 
-def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, old: Table) -> None:
-    """Drain what came in since, with the tables locked. Raises NotYet if it is too much."""
+def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, old: Table) -> int:
+    """Drain what came in since, with the tables locked; return how many keys.
+
+    Raises NotYet if it is too much.
+    """
+    total = 0
     drain = Drain.of(engine, old)
     months = {month.month: month for month in bookkeeping.months(session, table_id)}
     for text in drain.waiting_months(session):
@@ -186,28 +242,36 @@ def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, old:
             raise NotYet("rows came in for a month without a partition")
         if drain.pending(session, month.month, MOST_CHANGES) >= MOST_CHANGES:
             raise NotYet("too many changes came in at the last moment")
-        while drain.batch(session, month.month, engine.names.partition(month.partition_name)):
-            pass
+        partition = engine.names.partition(month.partition_name)
+        while taken := drain.batch(session, month.month, partition):
+            total += taken
+    return total
 
 
-def _add_foreign_keys(
-    engine: Engine, session: psycopg.Connection, table_id: int, old: Table
-) -> None:
-    """Add the foreign keys to every partition, unvalidated.
+def _add_foreign_keys(engine: Engine, session: psycopg.Connection, old: Table) -> None:
+    """Add the foreign keys to every partition, unvalidated, and defer those of the old table.
 
     Not earlier: a copy whose changes wait in the log would keep the application from deleting what
     only the copy still refers to.
     """
-    for name in _leaves(session, engine.names.schema, engine.names.table):
-        for foreign_key in old.foreign_keys:
-            session.execute(
-                template(
-                    "cutover_foreign_key",
-                    partition=engine.names.partition(name),
-                    constraint=sql.Identifier(foreign_key.name),
-                    definition=raw(foreign_key.definition),
-                )
+    statements: list[sql.Composable] = []
+    for foreign_key in old.foreign_keys:
+        constraint = sql.Identifier(foreign_key.name)
+        statements += [
+            template(
+                "cutover_foreign_key",
+                partition=engine.names.partition(name),
+                constraint=constraint,
+                definition=raw(foreign_key.definition),
             )
+            for name in _leaves(session, engine.names.schema, engine.names.table)
+        ]
+        statements.append(
+            template("cutover_defer", retired=engine.names.retired, constraint=constraint)
+        )
+    if statements:
+        # In one message: everybody waits.
+        session.execute(sql.SQL("\n").join(statements))
 
 
 def _leaves(session: psycopg.Connection, schema: str, table: str) -> list[str]:
@@ -219,15 +283,20 @@ def _leaves(session: psycopg.Connection, schema: str, table: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+def _recorded_foreign_keys(record: Record) -> list[ForeignKey]:
+    """Return the foreign keys as they were before cutover."""
+    return [ForeignKey(**values) for values in record.foreign_keys or []]
+
+
 def _finish_foreign_keys(engine: Engine, record: Record) -> bool:
     """Validate the foreign keys, and give them to the table itself; return whether any was left."""
     present = bookkeeping.find(engine.connection, engine.spec)
     if present is None or present.foreign_keys_validated or present.phase is Phase.RETIRE:
         return False
     names = engine.names
-    old, new = same_shape(engine, names.retired_name, names.table)
+    _, new = same_shape(engine, names.retired_name, names.table)
     there = {foreign_key.name for foreign_key in new.foreign_keys}
-    for foreign_key in old.foreign_keys:
+    for foreign_key in _recorded_foreign_keys(present):
         if foreign_key.name in there:
             continue
         constraint = sql.Identifier(foreign_key.name)
@@ -289,18 +358,16 @@ def rollback(engine: Engine) -> Outcome:
     if record.phase is Phase.RETIRE:
         raise Refused(f"the old table of {engine.spec.table} was dropped by retire: no way back")
     names = engine.names
-    old, _ = same_shape(engine, names.retired_name, names.table)
+    old, new = same_shape(engine, names.retired_name, names.table)
 
     def swap_back(session: psycopg.Connection) -> None:
-        _lock_tables(engine, session, [(names.live, "ACCESS EXCLUSIVE"),
-                                       (names.retired, "ACCESS EXCLUSIVE"),
-                                       *((table, "ACCESS EXCLUSIVE")
-                                         for table, _ in _referenced(old))])  # fmt: skip
-        before, new = same_shape(engine, names.retired_name, names.table)
+        nonlocal old, new
+        _lock_tables(engine, session, new, old, "ACCESS EXCLUSIVE")
+        old, new = same_shape(engine, names.retired_name, names.table)
         drop_triggers(session, names, names.live, "reverse")
-        _drop_foreign_keys(engine, session, before, new)
-        swap(session, rollback_swap(engine, new, before))
-        create_forward_functions(engine, session, record, before)
+        _drop_foreign_keys(engine, session, record, new)
+        swap(session, rollback_swap(engine, new, old))
+        create_forward_functions(engine, session, record, old)
         create_triggers(session, names, names.live, "forward")
         bookkeeping.set_phase(session, record.id, Phase.VERIFY, done=False)
         bookkeeping.update(session, record.id, cut_over_at=None, foreign_keys_validated=False)
@@ -313,11 +380,14 @@ def rollback(engine: Engine) -> Outcome:
     )
 
 
-def _drop_foreign_keys(engine: Engine, session: psycopg.Connection, old: Table, new: Table) -> None:
+def _drop_foreign_keys(
+    engine: Engine, session: psycopg.Connection, record: Record, new: Table
+) -> None:
+    """Drop those of the new table, and give the old table's back their time of checking."""
     names = engine.names
     on_table = {foreign_key.name for foreign_key in new.foreign_keys}
     leaves = _leaves(session, names.schema, names.table)
-    for foreign_key in old.foreign_keys:
+    for foreign_key in _recorded_foreign_keys(record):
         owners = [names.live] if foreign_key.name in on_table else map(names.partition, leaves)
         for relation in owners:
             session.execute(
@@ -325,3 +395,14 @@ def _drop_foreign_keys(engine: Engine, session: psycopg.Connection, old: Table, 
                     relation, sql.Identifier(foreign_key.name)
                 )
             )
+        session.execute(
+            sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(
+                names.retired,
+                sql.Identifier(foreign_key.name),
+                sql.SQL("DEFERRABLE INITIALLY DEFERRED")
+                if foreign_key.is_deferred
+                else sql.SQL("DEFERRABLE INITIALLY IMMEDIATE")
+                if foreign_key.is_deferrable
+                else sql.SQL("NOT DEFERRABLE"),
+            )
+        )

@@ -224,7 +224,7 @@ def drain_live_months(engine: Engine, table: Table, table_id: int) -> int:
                 lock_month(session, table_id, month)
                 taken = drain.batch(session, month, partition, BATCH // 5)
                 if taken:
-                    bookkeeping.update(session, table_id, copied_at=_now(session))
+                    bookkeeping.note_copied(session, table_id)
                 return taken
 
             taken = in_short_transaction(
@@ -234,11 +234,6 @@ def drain_live_months(engine: Engine, table: Table, table_id: int) -> int:
             if not taken:
                 break
     return total
-
-
-def _now(connection: psycopg.Connection) -> object:
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    return row[0] if row else None
 
 
 def lock_month(connection: psycopg.Connection, table_id: int, month: date) -> None:

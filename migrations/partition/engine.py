@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -78,7 +78,7 @@ class Engine:
             raise Interrupted("stopped on request; run it again to go on from here")
 
     @contextmanager
-    def session(self) -> Iterator[psycopg.Connection]:
+    def session(self) -> Generator[psycopg.Connection]:
         """Open one more session, for a worker."""
         connection = open_session(self.url, self.spec, self.purpose, self.options)
         self._sessions.append(connection)

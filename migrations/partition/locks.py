@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import date
 from typing import TypeVar
@@ -68,7 +68,7 @@ def month_number(month: date) -> int:
 
 
 @contextmanager
-def operator_lock(engine: Engine) -> Iterator[None]:
+def operator_lock(engine: Engine) -> Generator[None]:
     """Hold the lock that lets one operator work on the table.
 
     Raises Refused naming who holds it. It lasts as long as the session, so that it is gone when

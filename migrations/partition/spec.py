@@ -57,7 +57,7 @@ class Spec(BaseModel):
     ahead: Annotated[int, Field(ge=1, le=120)] = 3
     """Months after the current one that get a partition."""
     default_partition: bool = False
-    """Whether a row outside all months is kept in a default partition, instead of being an error."""
+    """Whether rows outside all months go to a default partition, instead of being errors."""
     retention: Months | None = None
     """Months to keep; `maintain` detaches what is older."""
     hold: Duration = timedelta(0)

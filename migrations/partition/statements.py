@@ -25,7 +25,7 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "prepare_table",
         "<indexes and unique constraints of the table, with the key in the primary key>",
         "<storage settings, statistics targets, comments, grants and replica identity>",
-        "-- For every month YYYYMM, from the first with rows through {ahead} after the current one:",
+        "-- For every month YYYYMM, from the first with rows through {ahead} ahead:",
         "prepare_month",
     ),
     Phase.SYNC: ("sync_function", "sync_refuse_truncate", "sync_triggers"),
@@ -48,12 +48,14 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
     ),
     Phase.CUTOVER: (
         "-- One transaction:",
+        "cutover_view_lock",
         "cutover_lock",
         "-- What is left in the log: drain_take, drain_delete, drain_insert.",
         "drop_triggers",
         "cutover_rename",
         "<names of indexes, sequences, views, triggers of the application and publications follow>",
         "cutover_foreign_key",
+        "cutover_defer",
         "cutover_reverse_function",
         "sync_triggers",
         "-- After its commit, a partition at a time:",
@@ -71,7 +73,12 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
 @cache
 def text(name: str) -> str:
     """Return the text of `sql/<name>.sql`."""
-    return files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+    return (
+        files("migrations.partition")
+        .joinpath("sql", f"{name}.sql")
+        .read_text(encoding="utf-8")
+        .strip()
+    )
 
 
 def template(name: str, /, **parts: sql.Composable) -> sql.Composed:
@@ -160,6 +167,8 @@ def _placeholders(
         "incoming": names.partitioned,
         "live_name": sql.Identifier(names.table),
         "constraint": sql.SQL("<foreign key>"),
+        "view": sql.SQL("<view>"),
+        "owner": sql.SQL("<owner>"),
         "definition": sql.SQL("<definition>"),
     }
     direction = "forward" if phase is Phase.SYNC else "reverse"

@@ -124,7 +124,7 @@ def _move_sequences(connection: psycopg.Connection, change: Swap) -> None:
         )
 
 
-def _view(view: View) -> sql.Composable:
+def _view(view: View) -> sql.Composed:
     options: sql.Composable = sql.SQL("")
     if view.options:
         options = sql.SQL(" WITH ({})").format(

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import bookkeeping
+from migrations.partition.backfill import backfill_added
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds
 from migrations.partition.drain import drain_live_months
@@ -92,6 +93,7 @@ def verify(engine: Engine) -> Outcome:
         old, new = same_shape(engine, names.retired_name, names.table)
     else:
         old, new = same_shape(engine, names.table, names.partitioned_name)
+        backfill_added(engine, old, record.id)
         drain_live_months(engine, old, record.id)
     comparison = compare(engine, old, new)
     if comparison.differences:
@@ -112,7 +114,14 @@ def verify(engine: Engine) -> Outcome:
         if record.phase is not Phase.CUTOVER:
             bookkeeping.set_phase(connection, record.id, Phase.VERIFY)
     engine.reporter.say(comparison.progress.line())
-    return comparison.outcome(f"both tables of {engine.spec.table} hold the same rows")
+    message = f"both tables of {engine.spec.table} hold the same rows"
+    homeless = comparison.original.rows[""]
+    if homeless:
+        message += (
+            f", except {homeless:,} without {engine.spec.key}: give them one, or delete them,"
+            " before cutover"
+        )
+    return comparison.outcome(message)
 
 
 def hashed_columns(table: Table) -> sql.Composable:

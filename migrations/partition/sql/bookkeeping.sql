@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS partitioning.tables (
     verified_rows bigint,
     verified_digest text,
     cut_over_at timestamptz,
+    -- The foreign keys as they were before cutover: an array of objects.
+    foreign_keys jsonb,
     foreign_keys_validated boolean NOT NULL DEFAULT false,
     retired_at timestamptz,
     -- When the engine last committed rows into the new table: older snapshots do not see them.
