@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from redis.exceptions import RedisError
 
 from alerts.check import check as check_everything
 from alerts.configuration import AlertmanagerSettings
@@ -76,7 +75,7 @@ def receiver() -> None:
 
 @application.command(epilog="\b\nEnvironment variables:\n" + describe(DrillSettings))
 def drill(
-    name: Annotated[DrillName, typer.Argument(help="What to provoke.")],
+    name: Annotated[DrillName | None, typer.Argument(help="What to provoke.")] = None,
     timeout_minutes: Annotated[
         float | None,
         typer.Option(min=0.01, help="How long to wait; by default twice what it should take."),
@@ -96,8 +95,10 @@ def drill(
     """
     from alerts import drill as drills
 
+    if name is None and not clean:
+        raise typer.BadParameter(f"name one of {', '.join(DrillName)}, or --clean")
     settings = load(DrillSettings)
-    if clean:
+    if clean or name is None:
         typer.echo(f"removed {asyncio.run(drills.remove_jobs(settings))} jobs")
         return
     chosen = drills.DRILLS[name.value]
@@ -126,7 +127,4 @@ def main() -> None:
         application(prog_name="python -m alerts")
     except (SettingsError, ReceiverError, ProgramError, MonitoringError, DrillError) as error:
         typer.echo(str(error), err=True)
-        sys.exit(1)
-    except (RedisError, OSError) as error:
-        typer.echo(f"Valkey does not answer (REDIS_URL): {error}", err=True)
         sys.exit(1)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bullmq import Queue
+from redis import Redis
+from redis.exceptions import RedisError
 
 from alerts.monitoring import Monitoring, MonitoringError
 from alerts.settings import DrillSettings
@@ -95,6 +97,7 @@ async def run(
     monitoring = Monitoring(
         settings.prometheus_url.get_secret_value(), settings.alertmanager_url.get_secret_value()
     )
+    await asyncio.to_thread(_require_valkey, settings)
     await asyncio.to_thread(_require, drill, monitoring)
     queue = _queue(settings)
     try:
@@ -117,7 +120,8 @@ async def run(
 
 
 async def remove_jobs(settings: DrillSettings) -> int:
-    """Remove the jobs of drills that were killed, and return their number."""
+    """Remove the jobs of drills that were killed, and return their number. Raises DrillError."""
+    await asyncio.to_thread(_require_valkey, settings)
     queue = _queue(settings)
     try:
         return await _remove(queue)
@@ -129,6 +133,16 @@ def _queue(settings: DrillSettings) -> Queue:
     # A URL is taken too, though the declared type wants a dictionary.
     connection = cast(Any, settings.redis_url.get_secret_value())
     return Queue(QUEUE, {"connection": connection, "prefix": settings.queue_prefix})
+
+
+def _require_valkey(settings: DrillSettings) -> None:
+    # The queue's own connection would wait for the server without end.
+    url = settings.redis_url.get_secret_value()
+    try:
+        with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:  # pyright: ignore[reportUnknownMemberType]
+            client.ping()  # pyright: ignore[reportUnknownMemberType]
+    except (RedisError, OSError) as error:
+        raise DrillError(f"Valkey does not answer (REDIS_URL): {error}") from None
 
 
 def _require(drill: Drill, monitoring: Monitoring) -> None:
@@ -170,6 +184,18 @@ def _job(drill: Drill, number: int) -> dict[str, Any]:
 
 
 async def _remove(queue: Queue) -> int:
+    """Remove the drills' jobs and return their number. Raises DrillError if Valkey is away."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await _remove_all(queue)
+    except (TimeoutError, RedisError, OSError) as error:
+        raise DrillError(
+            "the drill's jobs could not be removed: remove them with `python -m alerts drill "
+            f"--clean` once Valkey is back ({error or 'it does not answer'})"
+        ) from None
+
+
+async def _remove_all(queue: Queue) -> int:
     client = cast(Any, queue.client)
     base = queue.toKey("")
     removed = 0

@@ -85,3 +85,9 @@ def test_a_wrong_variable_is_named_and_secrets_are_not_shown() -> None:
 
 def test_an_unknown_drill_is_wrong_usage() -> None:
     assert call("drill", "earthquake").returncode == 2
+
+
+def test_a_drill_without_a_name_is_wrong_usage_that_names_the_drills() -> None:
+    completed = call("drill")
+    assert completed.returncode == 2
+    assert "name one of queue-growth, job-failures, or --clean" in completed.stderr

@@ -8,16 +8,26 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from bullmq import Queue
 
 from alerts.configuration import ScrapeTarget
 from tests.alerts.conftest import MonitoringFactory
-from tests.alerts.monitoring_servers import ROOT, Exposition, exposing, running, wait_until
+from tests.alerts.monitoring_servers import (
+    ROOT,
+    Exposition,
+    exposing,
+    get_json,
+    running,
+    wait_until,
+)
 from tests.servers import ValkeyServer, free_port
+from tests.workers import tables
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +35,42 @@ Drill = subprocess.Popen[str]
 
 
 @pytest.fixture
+def worker_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def fsrs_worker(
+    environment: dict[str, str], database_url: str, worker_port: int, tmp_path: Path
+) -> Iterator[None]:
+    """The real worker of the queue, scraped."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(tables.DDL)
+    settings = {
+        "REDIS_URL": environment["REDIS_URL"],
+        "DATABASE_URL": database_url,
+        "METRICS_PORT": str(worker_port),
+        "PROCESSES": "1",
+    }
+    command = [sys.executable, "-m", "workers", "fsrs-optimization"]
+    ready = f"http://127.0.0.1:{worker_port}/readyz"
+    with running(command, tmp_path / "worker.log", ready, settings):
+        query = 'bullmq_workers{queue="fsrs-optimization"} > 0'
+        parameters = urllib.parse.urlencode({"query": query})
+        url = f"{environment['PROMETHEUS_URL']}/api/v1/query?{parameters}"
+        wait_until("the worker is seen", lambda: get_json(url)["data"]["result"])
+        yield
+
+
+@pytest.fixture
 def environment(
-    monitoring: MonitoringFactory, redis_url: str, database_url: str, tmp_path: Path
+    monitoring: MonitoringFactory,
+    redis_url: str,
+    database_url: str,
+    worker_port: int,
+    tmp_path: Path,
 ) -> Iterator[dict[str, str]]:
-    """The variables of a stack whose real exporter is scraped."""
+    """The variables of a stack whose real exporter is scraped, and a worker where one runs."""
     port = free_port()
     exporter = {
         "REDIS_URL": redis_url,
@@ -38,7 +80,11 @@ def environment(
     command = [sys.executable, "-m", "workers", "exporter"]
     ready = f"http://127.0.0.1:{port}/readyz"
     with running(command, tmp_path / "exporter.log", ready, exporter):
-        stack = monitoring((ScrapeTarget("exporter", f"127.0.0.1:{port}"),))
+        targets = (
+            ScrapeTarget("exporter", f"127.0.0.1:{port}"),
+            ScrapeTarget("fsrs-optimization", f"127.0.0.1:{worker_port}"),
+        )
+        stack = monitoring(targets)
         wait_until("the exporter is scraped", lambda: stack.has("bullmq_queue_size"))
         yield {
             "REDIS_URL": redis_url,
@@ -88,6 +134,18 @@ def test_a_growing_queue_raises_its_alert_and_is_left_as_it_was(
     assert valkey_server.client().lrange("bull:fsrs-optimization:wait", 0, -1) == ["ordinary"]
 
 
+def test_failing_jobs_raise_their_alert_and_leave_nothing(
+    environment: dict[str, str], valkey_server: ValkeyServer, fsrs_worker: None
+) -> None:
+    with drilling(environment, "job-failures", "--timeout-minutes=2", "--until-resolved") as drill:
+        output, errors = drill.communicate(timeout=180)
+    assert drill.returncode == 0, output + errors
+    assert "JobFailureRateHigh is firing" in output
+    assert output.splitlines()[-1].endswith("JobFailureRateHigh is over")
+    assert drill_jobs(valkey_server) == []
+    assert valkey_server.client().zcard("bull:fsrs-optimization:failed") == 0
+
+
 def test_an_interrupted_drill_removes_its_jobs(
     environment: dict[str, str], valkey_server: ValkeyServer
 ) -> None:
@@ -109,7 +167,7 @@ def test_jobs_of_a_killed_drill_can_be_removed(
         drill.wait()
     left = len(drill_jobs(valkey_server))
     assert left > 100
-    with drilling(environment, "queue-growth", "--clean") as cleaning:
+    with drilling(environment, "--clean") as cleaning:
         output, _ = cleaning.communicate(timeout=20)
     assert output.strip() == f"removed {left} jobs"
     assert drill_jobs(valkey_server) == []
@@ -159,6 +217,20 @@ def test_a_drill_is_refused_while_its_alert_is_there(
     assert drill.returncode == 1
     assert "already" in errors
     assert drill_jobs(valkey_server) == []
+
+
+def test_a_valkey_that_does_not_answer_is_told() -> None:
+    urls = {
+        "REDIS_URL": f"redis://:verysecret@127.0.0.1:{free_port()}/0",
+        "PROMETHEUS_URL": "http://127.0.0.1:1",
+        "ALERTMANAGER_URL": "http://127.0.0.1:1",
+    }
+    for arguments in (("queue-growth",), ("--clean",)):
+        with drilling(urls, *arguments) as drill:
+            _, errors = drill.communicate(timeout=30)
+        assert drill.returncode == 1
+        assert errors.startswith("Valkey does not answer (REDIS_URL)")
+        assert "verysecret" not in errors
 
 
 def test_a_monitoring_that_does_not_answer_is_told(redis_url: str) -> None:
