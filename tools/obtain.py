@@ -52,14 +52,13 @@ def _fetch_or_build(
     """Return `release` or `build`, and the place the files in `staging` came from."""
     name = f"{program.name} {program.version}"
     try:
-        with step(f"{name}: downloading the release", download=True) as running:
+        with step(f"{name}: downloading", download=True) as running:
             return "release", releases.fetch(program, on, staging, running)
     except ReleaseUnavailable as unavailable:
         say(f"{name}: no release, building from source instead ({unavailable})")
     for leftover in staging.iterdir():
         leftover.unlink()
-    about = f"about {program.build.minutes:g} min on two cores"
-    with step(f"{name}: building from Go modules ({about})") as running:
+    with step(f"{name}: building (some {program.build.minutes:g} min)") as running:
         return "build", build(program, root, staging, running)
 
 

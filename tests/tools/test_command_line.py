@@ -55,6 +55,12 @@ def obtained(checkout: Path) -> set[str]:
     return {file.name for file in (checkout / ".tools" / "bin").iterdir() if file.exists()}
 
 
+def looks(checkout: Path) -> dict[Path, tuple[int, int]]:
+    """Return, for all files obtained, what changes when one is written."""
+    files = (checkout / ".tools").rglob("*")
+    return {file: (file.lstat().st_ino, file.lstat().st_mtime_ns) for file in files}
+
+
 def test_everything_is_obtained_once_and_a_second_run_does_nothing(
     checkout: Path, releases_on_loopback: ReleaseHost
 ) -> None:
@@ -65,11 +71,11 @@ def test_everything_is_obtained_once_and_a_second_run_does_nothing(
     assert obtained(checkout) == {name for program in PROGRAMS for name in program.files}
     for program in PROGRAMS:
         assert f"{program.name} {program.version}: from {releases_on_loopback.address}" in said
-    before = {file: file.lstat() for file in (checkout / ".tools").rglob("*")}
+    before = looks(checkout)
     releases_on_loopback.asked.clear()
     assert run(checkout, variables) == (0, "")
     assert releases_on_loopback.asked == []
-    assert {file: file.lstat() for file in (checkout / ".tools").rglob("*")} == before
+    assert looks(checkout) == before
 
 
 def test_a_program_on_path_that_fits_is_linked_and_no_release_is_asked(
