@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pulumi
 
@@ -47,15 +47,6 @@ class ServiceSpec:
     stop_seconds: int = 30
 
 
-class Step(Protocol):
-    """A step that was declared."""
-
-    @property
-    def result(self) -> pulumi.Output[dict[str, object]]:
-        """What the command printed: rows, seconds, verification."""
-        ...
-
-
 class Platform(Protocol):
     """The places where a stack's data, services and steps live."""
 
@@ -69,7 +60,7 @@ class Platform(Protocol):
         """Declare a step that runs after those of `after`."""
         ...
 
-    def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, object]]:
+    def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
         """Return what the step's command printed at its end."""
         ...
 

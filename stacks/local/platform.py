@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 
@@ -139,11 +140,12 @@ class LocalPlatform(pulumi.ComponentResource):
             name,
             spec,
             root=self._args.root,
+            directory=self._layout.directory,
             database_url=self._database_url,
             opts=self._options(depends_on=[self._database, *after], deleted_with=self._postgres),
         )
 
-    def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, object]]:
+    def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
         """Return what the step's command printed at its end."""
         assert isinstance(step, LocalStep)  # noqa: S101, narrows the type
         return step.result
@@ -246,7 +248,7 @@ class LocalPlatform(pulumi.ComponentResource):
                 command=(
                     str(postgres_program("postgres")),
                     "-D",
-                    cluster.directory,
+                    cluster.cluster,
                     "-c",
                     f"config_file={directory}/postgresql.conf",
                 ),

@@ -25,17 +25,21 @@ from stacks.local.postgres_database import set_password
 SUPERUSER = "postgres"
 
 
-def initialise(directory: Path, password: str, user: str | None) -> None:
-    """Make a cluster in `directory`, or give the one that is there the password.
+def initialise(directory: Path, password: str, user: str | None) -> Path:
+    """Make a cluster below `directory`, or give the one that is there the password.
 
-    Must not be called while a server runs on it.
+    Returns the cluster's own directory. Must not be called while a server runs on it.
     Raises RuntimeError with what the programs of Postgres printed.
     """
     if user is not None:
         let_through(postgres_program("initdb"))
-    if (directory / "PG_VERSION").exists():
-        _set_password_of_stopped_cluster(directory, password, user)
-        return
+    cluster = directory / "cluster"
+    if cluster.exists():
+        _set_password_of_stopped_cluster(cluster, password, user)
+        return cluster
+    # Renamed when it is whole: an initdb that was killed halfway leaves no cluster.
+    unfinished = directory / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
     descriptor, password_file = tempfile.mkstemp(prefix="initdb-")
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -46,7 +50,7 @@ def initialise(directory: Path, password: str, user: str | None) -> None:
         _run(
             [
                 str(postgres_program("initdb")),
-                *("-D", str(directory), "-U", SUPERUSER, "--encoding=UTF8", "--locale=C.UTF-8"),
+                *("-D", str(unfinished), "-U", SUPERUSER, "--encoding=UTF8", "--locale=C.UTF-8"),
                 *("--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"),
                 "--data-checksums",
             ],
@@ -54,6 +58,7 @@ def initialise(directory: Path, password: str, user: str | None) -> None:
         )
     finally:
         Path(password_file).unlink(missing_ok=True)
+    return unfinished.rename(cluster)
 
 
 def _set_password_of_stopped_cluster(directory: Path, password: str, user: str | None) -> None:
@@ -88,7 +93,10 @@ def _run(command: list[str], user: str | None, statement: str = "") -> None:
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     if completed.returncode:
-        raise RuntimeError(f"{Path(command[0]).name} failed: {completed.stdout[-2000:]}")
+        raise RuntimeError(
+            f"{Path(command[0]).name} failed with exit code {completed.returncode}: "
+            f"{completed.stdout[-2000:]}"
+        )
 
 
 class _PostgresClusterProvider(ResourceProvider):
@@ -102,25 +110,26 @@ class _PostgresClusterProvider(ResourceProvider):
         )
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        initialise(Path(props["directory"]), props["password"], props["user"] or None)
-        return CreateResult(props["directory"], props)
+        cluster = initialise(Path(props["directory"]), props["password"], props["user"] or None)
+        return CreateResult(str(cluster), {**props, "cluster": str(cluster)})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        directory = Path(_news["directory"])
-        postmaster = directory / "postmaster.pid"
+        outputs = {**_news, "cluster": _olds["cluster"]}
+        postmaster = Path(_olds["cluster"]) / "postmaster.pid"
         if not postmaster.exists():
-            initialise(directory, _news["password"], _news["user"] or None)
-            return UpdateResult(_news)
+            initialise(Path(_news["directory"]), _news["password"], _news["user"] or None)
+            return UpdateResult(outputs)
         port = postmaster.read_text().splitlines()[3]
         url = f"postgresql://{SUPERUSER}:{_olds['password']}@127.0.0.1:{port}/postgres"
         set_password(url, SUPERUSER, _news["password"])
-        return UpdateResult(_news)
+        return UpdateResult(outputs)
 
 
 class PostgresCluster(Resource, module="local", name="PostgresCluster"):
-    """An initialised data directory whose superuser has `password`."""
+    """An initialised cluster below `directory`, whose superuser has `password`."""
 
-    directory: pulumi.Output[str]
+    cluster: pulumi.Output[str]
+    """The cluster's own directory, as `postgres -D` takes it."""
 
     def __init__(
         self,
@@ -138,6 +147,7 @@ class PostgresCluster(Resource, module="local", name="PostgresCluster"):
                 "directory": directory,
                 "password": pulumi.Output.secret(password),
                 "user": user or "",
+                "cluster": None,
             },
             pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions(additional_secret_outputs=["password"]), opts

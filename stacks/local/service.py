@@ -143,7 +143,9 @@ def _start(props: dict[str, Any]) -> dict[str, Any]:
     name: str = props["name"]
     user: str | None = props["user"] or None
     directory = Path(props["directory"])
-    _write_files(directory, props["files"], user)
+    if props["files"]:
+        # A service without files of its own works in the checkout, whose mode is not ours.
+        _write_files(directory, props["files"], user)
     log = supervisor.log(name)
     try:
         supervisor.run(

@@ -20,6 +20,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from stacks.local.supervisor import MARKER
 from stacks.platform import DATABASE_URL, StepSpec
 
 _INPUTS = ("name", "command", "undo", "refusal", "sql")
@@ -56,7 +57,7 @@ def _differ(olds: dict[str, Any], news: dict[str, Any]) -> bool:
 class LocalStep(Resource, module="local", name="Step"):
     """A step run on this machine, with the project's Python."""
 
-    result: pulumi.Output[dict[str, object]]
+    result: pulumi.Output[dict[str, Any]]
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class LocalStep(Resource, module="local", name="Step"):
         spec: StepSpec,
         *,
         root: Path,
+        directory: Path,
         database_url: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class LocalStep(Resource, module="local", name="Step"):
             {
                 "name": step,
                 "root": str(root),
+                "directory": str(directory),
                 "command": list(spec.command),
                 "undo": list(spec.undo),
                 "refusal": spec.refusal,
@@ -92,7 +95,12 @@ def _run(props: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=props["root"],
-        env={**os.environ, DATABASE_URL: props["databaseUrl"], "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            DATABASE_URL: props["databaseUrl"],
+            MARKER: props["directory"],
+            "PYTHONUNBUFFERED": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

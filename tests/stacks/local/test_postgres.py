@@ -60,14 +60,26 @@ def test_a_kept_cluster_takes_the_password_of_the_new_stack(tmp_path: Path) -> N
     user = service_user()
     directory = tmp_path / "data"
     _make(directory, user or "")
-    initialise(directory, "first", user)
-    with running(directory, user) as port:
+    cluster = initialise(directory, "first", user)
+    with running(cluster, user) as port:
         assert can_connect(port, "first")
         assert not can_connect(port, "wrong")
-    initialise(directory, "sec'ond", user)
-    with running(directory, user) as port:
+    assert initialise(directory, "sec'ond", user) == cluster
+    with running(cluster, user) as port:
         assert can_connect(port, "sec'ond")
         assert not can_connect(port, "first")
+
+
+@pytest.mark.slow
+def test_an_initdb_that_was_killed_halfway_leaves_no_cluster(tmp_path: Path) -> None:
+    user = service_user()
+    directory = tmp_path / "data"
+    _make(directory, user or "")
+    half_made = directory / "unfinished" / "base"
+    half_made.mkdir(parents=True)
+    (directory / "unfinished" / "PG_VERSION").write_text("18")
+    with running(initialise(directory, "first", user), user) as port:
+        assert can_connect(port, "first")
 
 
 def test_the_databases_owner_is_no_superuser_and_alone_may_connect(

@@ -1,0 +1,42 @@
+# Two commands to begin with: `make up` and `make test`.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+STACK ?= local
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status preview env tools test lint soak environment
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+environment:
+	@$(PYTHON) tools/bootstrap.py
+
+tools: environment ## Obtain what the project needs: Python packages, pulumi, prometheus, alertmanager
+	@$(RUN) -m tools
+
+up: tools ## Bring the stack up, or up to date (STACK=local)
+	@$(RUN) -m stacks up --stack $(STACK)
+
+preview: tools ## Show what `make up` would change
+	@$(RUN) -m stacks preview --stack $(STACK)
+
+status: tools ## Show what runs where
+	@$(RUN) -m stacks status --stack $(STACK)
+
+env: ## Print the stack's addresses as shell exports: eval "$$(make -s env)"
+	@$(MAKE) -s tools 1>&2
+	@$(RUN) -m stacks env --stack $(STACK)
+
+down: tools ## Stop everything; data stays unless local:keepData is false
+	@$(RUN) -m stacks down --stack $(STACK)
+
+lint: environment ## Check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m pyright
+
+test: tools lint ## Check everything: style, types, fast tests, slow tests
+	@$(RUN) -m pytest -m "not slow"
+	@$(RUN) -m pytest -m slow

@@ -1,0 +1,24 @@
+"""One stack, put together from its settings and a platform: the same for every environment."""
+
+from __future__ import annotations
+
+import pulumi
+
+from stacks.database_steps import database_steps
+from stacks.platform import Platform
+from stacks.services import services
+from stacks.settings import Settings
+
+
+def compose(settings: Settings, platform: Platform) -> dict[str, pulumi.Input[object]]:
+    """Declare everything that runs on `platform`; return the stack's outputs."""
+    steps = database_steps(platform, settings.partitioning, settings.history)
+    loaded = [steps[name] for name in ("schema", "history") if name in steps]
+    services(platform, settings.workers, schema=loaded[:1], loaded=loaded)
+    platform.monitoring()
+    return {
+        "database_url": platform.database_url,
+        "redis_url": platform.redis_url,
+        "database_steps": {name: platform.result(step) for name, step in steps.items()},
+        **platform.outputs(),
+    }

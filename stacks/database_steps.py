@@ -1,0 +1,123 @@
+"""The database steps of a stack: schema, history, and the phases of the partitioning, as a chain.
+
+Every step depends on the one before, so that a longer `partitioning.phase` adds steps at the end
+and a shorter one takes them back from there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pulumi
+
+import migrations.schema
+from migrations.partition.phases import Phase
+from migrations.partition.spec import Spec, SpecError, load_spec
+from migrations.partition.statements import phase_sql
+from stacks.platform import Platform, StepSpec
+from stacks.settings import (
+    PHASES,
+    PROJECT,
+    AnkiHistorySettings,
+    HistorySettings,
+    PartitioningSettings,
+    Settings,
+    SettingsError,
+    SimulatedHistorySettings,
+)
+
+_SECONDS_PER_DAY = 86_400
+
+
+def require_files(settings: Settings, root: Path) -> None:
+    """Read the files that the settings name, as a step would; paths are relative to `root`.
+
+    Raises SettingsError naming the key whose file is missing or wrong.
+    """
+    try:
+        load_spec(root / settings.partitioning.spec)
+    except (OSError, SpecError) as error:
+        raise SettingsError(f"{PROJECT}:partitioning.spec: {error}") from None
+    history = settings.history
+    if isinstance(history, AnkiHistorySettings) and not (root / history.path).is_file():
+        raise SettingsError(f"{PROJECT}:history.path: got {str(history.path)!r}, takes a file")
+
+
+def database_steps(
+    platform: Platform, partitioning: PartitioningSettings, history: HistorySettings
+) -> dict[str, pulumi.Resource]:
+    """Declare the steps up to `partitioning.phase`; return them by name, in order."""
+    steps: dict[str, pulumi.Resource] = {}
+
+    def declare(name: str, spec: StepSpec) -> None:
+        steps[name] = platform.step(name, spec, list(steps.values())[-1:])
+
+    table = load_spec(partitioning.spec)
+    wanted = PHASES[1 : PHASES.index(partitioning.phase) + 1]
+    for phase in wanted:
+        if phase == "schema":
+            declare("schema", schema_step())
+            if (step := history_step(history)) is not None:
+                declare("history", step)
+        else:
+            declare(phase, partition_step(partitioning, table, Phase(phase)))
+    return steps
+
+
+def schema_step() -> StepSpec:
+    """The upgrade of the schema to the newest revision."""
+    return StepSpec(
+        command=("-m", "migrations", "upgrade", "--json"),
+        sql=migrations.schema.sql(),
+    )
+
+
+def history_step(history: HistorySettings) -> StepSpec | None:
+    """The load of a review history into empty tables; None where there is none to load."""
+    match history:
+        case SimulatedHistorySettings():
+            arguments = (
+                "simulate",
+                f"--actors={history.actors}",
+                f"--reviews={history.reviews}",
+                f"--months={history.months}",
+                f"--seed={history.seed}",
+            )
+        case AnkiHistorySettings():
+            arguments = ("anki", str(history.path))
+        case _:
+            return None
+    return StepSpec(
+        command=("-m", "history", *arguments, "--json"),
+        sql="-- COPY into actors, flashcards, review_logs, nodes and edges, where they are empty\n",
+    )
+
+
+def partition_step(partitioning: PartitioningSettings, table: Spec, phase: Phase) -> StepSpec:
+    """One phase of the online partitioning of the table in `partitioning.spec`."""
+    engine = ("-m", "migrations.partition")
+    options = (
+        f"--spec={partitioning.spec}",
+        f"--lock-timeout={partitioning.lock_timeout_milliseconds}",
+        f"--attempts={partitioning.lock_attempts}",
+        "--json",
+    )
+    extra: tuple[str, ...] = ()
+    if phase in (Phase.BACKFILL, Phase.VERIFY):
+        extra = (f"--jobs={partitioning.jobs}",)
+    elif phase is Phase.RETIRE:
+        extra = (f"--hold={int(partitioning.hold_days * _SECONDS_PER_DAY)}",)
+    refusal = ""
+    undo: tuple[str, ...] = (*engine, "undo", phase.value, *options)
+    if phase is Phase.RETIRE:
+        undo = ()
+        refusal = (
+            "retire cannot be taken back: it dropped the old table. "
+            "Set learning-platform:partitioning.phase to retire again"
+        )
+    return StepSpec(
+        command=(*engine, phase.value, *options, *extra),
+        sql=phase_sql(table, phase),
+        undo=undo,
+        refusal=refusal,
+    )
