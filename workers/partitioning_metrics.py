@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from psycopg import errors
 from psycopg.rows import class_row
 
-from workers.database import Database, is_unavailable, statement
+from workers.database import Database, is_passing, is_unavailable, statement
 
 logger = logging.getLogger(__name__)
 
@@ -120,18 +120,20 @@ class PartitioningCollector(Collector):
         return future
 
     def _ask(self) -> list[Progress] | None:
-        # Twice, because a connection that the server has closed is only noticed in use.
+        # Twice, because a connection that the server has closed, or a plan that the view has
+        # outgrown, is only noticed in use.
         for last in (False, True):
             try:
                 return read_progress(self._database.connection())
             except psycopg.Error as error:
                 self._database.discard()
-                if not is_unavailable(error):
-                    self._failures.inc()
+                away = is_unavailable(error)
+                if not last and (away or is_passing(error)):
+                    continue
+                self._failures.inc()
+                if not away:
                     logger.warning("cannot read the partitioning's progress: %s", error)
                     return []
-                if last:
-                    self._failures.inc()
         return None
 
 
