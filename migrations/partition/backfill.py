@@ -53,7 +53,7 @@ def backfill(engine: Engine) -> Outcome:
         rows = sum(month.rows for month in bookkeeping.months(connection, record.id))
         return Outcome("found", f"{engine.spec.table} is filled (phase {record.phase})", rows=rows)
     old, _ = same_shape(engine, engine.names.table, engine.names.partitioned_name)
-    add_missing_months(engine, old, record.id)
+    add_missing_months(engine, old, record.id, look_at_rows=True)
     months = bookkeeping.months(connection, record.id)
     todo = in_order(month for month in months if month.state != "live")
     if not todo and record.phase is Phase.BACKFILL:

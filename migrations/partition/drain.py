@@ -164,10 +164,37 @@ def _qualified(alias: str, drain: Drain) -> sql.Composable:
     return sql.SQL(", ").join(sql.Identifier(alias, column) for column in drain.key_columns)
 
 
-def add_missing_months(engine: Engine, table: Table, table_id: int) -> list[date]:
+def _months_of_rows(engine: Engine, drain: Drain) -> set[date]:
+    """Return the months from the first row through the last, and log rows outside all sane ones."""
+    after = calendar.plus(calendar.latest_sane(engine.spec.ahead), 1)
+    parts = {
+        **drain.parts,
+        "earliest": sql.Literal(calendar.EARLIEST.isoformat()),
+        "after": sql.Literal(after.isoformat()),
+    }
+    engine.connection.execute(
+        sql.SQL(
+            "INSERT INTO {log} (month, {primary_key})"
+            " SELECT date_trunc('month', {key})::date, {primary_key} FROM {live}"
+            " WHERE {key} IS NULL OR {key} < {earliest} OR {key} >= {after}"
+        ).format(**parts)
+    )
+    row = engine.connection.execute(
+        sql.SQL(
+            "SELECT date_trunc('month', min({key}))::date, date_trunc('month', max({key}))::date"
+            " FROM {live} WHERE {key} >= {earliest} AND {key} < {after}"
+        ).format(**parts)
+    ).fetchone()
+    return set(calendar.through(row[0], row[1])) if row and row[0] else set()
+
+
+def add_missing_months(
+    engine: Engine, table: Table, table_id: int, look_at_rows: bool = False
+) -> list[date]:
     """Create the tables of months that were written to, or came near, since prepare.
 
-    They begin as pending; return them.
+    The log tells what was written since sync; for what came between prepare and sync, look at the
+    rows. The months begin as pending; return them.
     """
     connection = engine.connection
     drain = Drain.of(engine, table)
@@ -180,6 +207,8 @@ def add_missing_months(engine: Engine, table: Table, table_id: int) -> list[date
     }
     now = calendar.current_month()
     wanted = {month for month in logged if earliest <= month <= latest}
+    if look_at_rows:
+        wanted |= _months_of_rows(engine, drain)
     wanted |= set(calendar.through(now, calendar.plus(now, engine.spec.ahead)))
     missing = sorted(wanted - known)
 
