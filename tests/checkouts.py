@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,8 +103,13 @@ class Checkout:
 
 
 @contextmanager
-def checked_out(root: Path, settings: Mapping[str, object] | None = None) -> Iterator[Checkout]:
-    """Copy the working tree to `root` with some settings changed; leave nothing running."""
+def checked_out(settings: Mapping[str, object] | None = None) -> Iterator[Checkout]:
+    """Copy the working tree, with some settings changed; leave nothing running.
+
+    Not below pytest's directory, which any other pytest that starts closes to other users:
+    Postgres runs as one.
+    """
+    root = Path(tempfile.mkdtemp(prefix="checkout-")).resolve()
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -126,3 +132,4 @@ def checked_out(root: Path, settings: Mapping[str, object] | None = None) -> Ite
         checkout.stacks("down", check=False)
         for process in checkout.processes():
             process.kill()
+        shutil.rmtree(root, ignore_errors=True)

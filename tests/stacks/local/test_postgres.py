@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,15 @@ from stacks.local.identity import run_as, service_user
 from stacks.local.postgres_cluster import initialise
 from stacks.local.postgres_database import ensure_database
 from tests.servers import PostgresServer, free_port
+
+
+@pytest.fixture
+def data_directory() -> Iterator[Path]:
+    """A service's data directory; not below pytest's, which other users may not pass through."""
+    parent = Path(tempfile.mkdtemp(prefix="data-"))
+    _make(parent / "data", service_user() or "")
+    yield parent / "data"
+    shutil.rmtree(parent)
 
 
 @contextmanager
@@ -56,29 +67,25 @@ def can_connect(port: int, password: str) -> bool:
 
 
 @pytest.mark.slow
-def test_a_kept_cluster_takes_the_password_of_the_new_stack(tmp_path: Path) -> None:
+def test_a_kept_cluster_takes_the_password_of_the_new_stack(data_directory: Path) -> None:
     user = service_user()
-    directory = tmp_path / "data"
-    _make(directory, user or "")
-    cluster = initialise(directory, "first", user)
+    cluster = initialise(data_directory, "first", user)
     with running(cluster, user) as port:
         assert can_connect(port, "first")
         assert not can_connect(port, "wrong")
-    assert initialise(directory, "sec'ond", user) == cluster
+    assert initialise(data_directory, "sec'ond", user) == cluster
     with running(cluster, user) as port:
         assert can_connect(port, "sec'ond")
         assert not can_connect(port, "first")
 
 
 @pytest.mark.slow
-def test_an_initdb_that_was_killed_halfway_leaves_no_cluster(tmp_path: Path) -> None:
+def test_an_initdb_that_was_killed_halfway_leaves_no_cluster(data_directory: Path) -> None:
     user = service_user()
-    directory = tmp_path / "data"
-    _make(directory, user or "")
-    half_made = directory / "unfinished" / "base"
+    half_made = data_directory / "unfinished" / "base"
     half_made.mkdir(parents=True)
-    (directory / "unfinished" / "PG_VERSION").write_text("18")
-    with running(initialise(directory, "first", user), user) as port:
+    (data_directory / "unfinished" / "PG_VERSION").write_text("18")
+    with running(initialise(data_directory, "first", user), user) as port:
         assert can_connect(port, "first")
 
 
