@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import bookkeeping, calendar
-from migrations.partition.bookkeeping import Month
+from migrations.partition.bookkeeping import Month, Record
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds, create_indexes
 from migrations.partition.drain import Drain, add_missing_months, lock_month
@@ -38,6 +38,7 @@ class _Work:
     engine: Engine
     table: Table
     table_id: int
+    generation: int
     drain: Drain
     progress: Progress
     sliced: bool
@@ -68,6 +69,7 @@ def backfill(engine: Engine) -> Outcome:
         engine=engine,
         table=old,
         table_id=record.id,
+        generation=record.generation,
         drain=Drain.of(engine, old),
         progress=progress,
         sliced=has_key_index(old, engine.spec.key),
@@ -273,13 +275,15 @@ def _catch_up(
         if _locked(work, connection, month).state != "catching_up":
             return
         if work.drain.pending(connection, month, 4 * SHORT) >= 4 * SHORT:
-            raise NotYet("changes come in faster than they are drained")
+            raise NotYet("changes come in faster than they are drained", soon=True)
         lock_month(connection, work.table_id, month)
         if work.drain.pending(connection, month, 4 * SHORT) >= 4 * SHORT:
-            raise NotYet("changes come in faster than they are drained")
+            raise NotYet("changes come in faster than they are drained", soon=True)
         while work.drain.batch(connection, month, partition):
             pass
-        bookkeeping.update_month(connection, work.table_id, month, state="live")
+        bookkeeping.update_month(
+            connection, work.table_id, month, state="live", generation=work.generation
+        )
 
     def drain_nearly_all() -> None:
         while (
@@ -304,8 +308,9 @@ def _catch_up(
     )
 
 
-def backfill_added(engine: Engine, table: Table, table_id: int) -> int:
+def backfill_added(engine: Engine, table: Table, record: Record) -> int:
     """Bring months live that were added, or not reached, after backfill; return how many."""
+    table_id = record.id
     add_missing_months(engine, table, table_id)
     months = bookkeeping.months(engine.connection, table_id)
     todo = in_order(month for month in months if month.state != "live")
@@ -313,7 +318,8 @@ def backfill_added(engine: Engine, table: Table, table_id: int) -> int:
         progress = Progress(engine.reporter, "new months", 0)
         drain = Drain.of(engine, table)
         sliced = has_key_index(table, engine.spec.key)
-        bring_live(_Work(engine, table, table_id, drain, progress, sliced, 1), todo)
+        work = _Work(engine, table, table_id, record.generation, drain, progress, sliced, 1)
+        bring_live(work, todo)
         bookkeeping.note_copied(engine.connection, table_id)
     return len(todo)
 

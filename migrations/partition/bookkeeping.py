@@ -33,6 +33,7 @@ class Record:
 
     id: int
     phase: Phase
+    generation: int
     default_name: str | None
     rows_estimated: int
     copied_at: datetime | None
@@ -77,7 +78,7 @@ def find(connection: psycopg.Connection, spec: Spec) -> Record | None:
         return None
     with connection.cursor(row_factory=class_row(Record)) as cursor:
         return cursor.execute(
-            "SELECT id, phase, default_name, rows_estimated, copied_at, verified_rows,"
+            "SELECT id, phase, generation, default_name, rows_estimated, copied_at, verified_rows,"
             " verified_digest, cut_over_at, foreign_keys, foreign_keys_validated, retired_at"
             " FROM partitioning.tables WHERE table_name = %s",
             [spec.table],

@@ -36,6 +36,7 @@ MOST_CHANGES = 1_000
 """Changes that are drained while everybody waits for the table."""
 
 _PATIENCE_SECONDS = 0.5
+_STRICT_ATTEMPTS = 20
 
 # Transactions whose snapshots are older than what the new table holds, or that hold the table.
 _LONG_TRANSACTIONS = """
@@ -82,7 +83,7 @@ def cutover(engine: Engine) -> Outcome:
     times = _Times()
 
     def before() -> None:
-        backfill_added(engine, old, record.id)
+        backfill_added(engine, old, record)
         drain_live_months(engine, old, record.id)
         drain = Drain.of(engine, old)
         keys = homeless_keys(engine, drain, connection)
@@ -101,10 +102,10 @@ def cutover(engine: Engine) -> Outcome:
         old, new = _checked(engine)
         drained = _drain_rest(engine, session, record.id, old)
         times.attempts += 1
-        if drained and times.attempts <= engine.options.attempts // 2:
+        if drained and times.attempts <= min(_STRICT_ATTEMPTS, engine.options.attempts // 2):
             # A reader in REPEATABLE READ who waits for the table has its snapshot already, and
             # would not see these rows in the new one. Most tries find nothing to drain.
-            raise NotYet("changes came in at the last moment")
+            raise NotYet("changes came in at the last moment", soon=True)
         drop_triggers(session, names, names.live, "forward")
         swap(session, cutover_swap(engine, old, new))
         definitions.grant(session, old.grants, names.live)

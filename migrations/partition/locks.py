@@ -11,10 +11,12 @@ from typing import TypeVar
 import psycopg
 from psycopg import errors, sql
 from tenacity import (
+    RetryCallState,
     RetryError,
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
+    wait_random,
     wait_random_exponential,
 )
 
@@ -54,7 +56,14 @@ LIMIT 5
 
 
 class NotYet(Exception):  # noqa: N818 -- a state to wait out
-    """This attempt is given up; a later one may do better. The message says what is in the way."""
+    """This attempt is given up; a later one may do better. The message says what is in the way.
+
+    `soon`: there is nothing to wait for, so that the next attempt need not be put off long.
+    """
+
+    def __init__(self, message: str, soon: bool = False) -> None:
+        self.soon = soon
+        super().__init__(message)
 
 
 def month_class(table_id: int) -> int:
@@ -107,6 +116,15 @@ def blockers(engine: Engine, table_id: int | None) -> list[str]:
     return [row[0] for row in rows]
 
 
+_growing = wait_random_exponential(multiplier=0.05, max=2, min=0.02)
+_short = wait_random(0.01, 0.1)
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return (_short if isinstance(error, NotYet) and error.soon else _growing)(state)
+
+
 def in_short_transaction(
     engine: Engine,
     what: str,
@@ -139,7 +157,7 @@ def in_short_transaction(
             (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled, NotYet)
         ),
         stop=stop_after_attempt(engine.options.attempts),
-        wait=wait_random_exponential(multiplier=0.05, max=2, min=0.02),
+        wait=_pause,
         sleep=lambda seconds: (engine.stopping.wait(seconds), None)[1],
     )
     try:

@@ -327,6 +327,10 @@ def _warnings(spec: Spec, table: Table) -> list[str]:
             f" not kept unique, and from cutover on ON CONFLICT ({columns}) has to become"
             f" ON CONFLICT ({columns}, {spec.key}), ON CONFLICT DO NOTHING, or MERGE"
         )
+    warnings.append(
+        "from cutover on an update that moves a row to another month makes another one that waits"
+        " for the same row fail (40001), as with any partitioned table: try it again"
+    )
     column = table.column(spec.key)
     if column and not column.not_null:
         warnings.append(

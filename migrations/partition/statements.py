@@ -156,6 +156,7 @@ def _placeholders(
         "storage": sql.SQL(""),
         "limit": sql.SQL("<limit>"),
         "lock_class": sql.SQL("<number of the table>"),
+        "generation": sql.SQL("<number of the sync>"),
         "lock_month": sql.SQL("<number of the month>"),
         "table_id": sql.SQL("<number of the table>"),
         "relation": names.live,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 from psycopg import sql
 
@@ -26,7 +28,9 @@ def sync(engine: Engine) -> Outcome:
     old, _ = same_shape(engine, engine.names.table, engine.names.partitioned_name)
 
     def begin(connection: psycopg.Connection) -> None:
-        create_forward_functions(engine, connection, record, old)
+        begun = replace(record, generation=record.generation + 1)
+        bookkeeping.update(connection, record.id, generation=begun.generation)
+        create_forward_functions(engine, connection, begun, old)
         create_triggers(connection, engine.names, engine.names.live, "forward")
         bookkeeping.set_phase(connection, record.id, Phase.SYNC)
 
@@ -59,6 +63,7 @@ def create_forward_functions(
                 touched_rows=touched(operation, table, engine.spec.key),
                 lock_class=sql.Literal(month_class(record.id)),
                 table_id=sql.Literal(record.id),
+                generation=sql.Literal(record.generation),
                 schema=sql.Identifier(names.schema),
                 partitioned=names.partitioned,
                 live=names.live,

@@ -93,7 +93,7 @@ def verify(engine: Engine) -> Outcome:
         old, new = same_shape(engine, names.retired_name, names.table)
     else:
         old, new = same_shape(engine, names.table, names.partitioned_name)
-        backfill_added(engine, old, record.id)
+        backfill_added(engine, old, record)
         drain_live_months(engine, old, record.id)
     comparison = compare(engine, old, new)
     if comparison.differences:

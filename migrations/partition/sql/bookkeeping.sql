@@ -7,6 +7,8 @@ CREATE TABLE IF NOT EXISTS partitioning.tables (
     phase text NOT NULL,
     spec jsonb NOT NULL,
     log_name text NOT NULL,
+    -- Counts how often sync was begun.
+    generation integer NOT NULL DEFAULT 0,
     default_name text,
     rows_estimated bigint NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT now(),
@@ -26,13 +28,15 @@ CREATE TABLE IF NOT EXISTS partitioning.tables (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One row a month. position: up to which key value the month is loaded.
+-- One row a month. position: up to which key value the month is loaded. generation: the sync that
+-- has kept it in step since it went live.
 CREATE TABLE IF NOT EXISTS partitioning.months (
     table_id integer NOT NULL REFERENCES partitioning.tables ON DELETE CASCADE,
     month date NOT NULL,
     partition_name text NOT NULL,
     state text NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'loading', 'indexing', 'catching_up', 'live')),
+    generation integer,
     position timestamp,
     rows bigint NOT NULL DEFAULT 0,
     bytes bigint NOT NULL DEFAULT 0,

@@ -1,6 +1,6 @@
 -- Mirrors one {operation} statement. Months that are live get the rows at once, by way of the old
--- table's present state; the keys of all others go to the change log. So do those of writers above
--- READ COMMITTED, whose snapshots may be older than what the new table holds.
+-- table's present state; the keys of all others go to the change log. A writer whose snapshot is
+-- older than a month's going live sees it as not live, rightly: it does not see the copied rows.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -23,10 +23,10 @@ BEGIN
             -- Held to the end of the transaction: the month cannot go live in between.
             PERFORM pg_advisory_xact_lock_shared({lock_class},
                 (12 * extract(year FROM touched.month) + extract(month FROM touched.month))::integer);
-            IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-                SELECT m.partition_name INTO partition_of_month FROM partitioning.months AS m
-                WHERE m.table_id = {table_id} AND m.month = touched.month AND m.state = 'live';
-            END IF;
+            -- The generation tells apart what an old snapshot knows of an earlier sync, undone since.
+            SELECT m.partition_name INTO partition_of_month FROM partitioning.months AS m
+            WHERE m.table_id = {table_id} AND m.month = touched.month AND m.state = 'live'
+                AND m.generation = {generation};
         END IF;
         IF partition_of_month IS NOT NULL THEN
             IF TG_OP <> 'INSERT' THEN

@@ -39,6 +39,7 @@ def test_writers_see_no_error_and_lose_nothing_in_any_phase(database_url: str, s
             assert PHASES[phase](work).outcome == "done"
             writers.wait_for(60)
         writers.far_months = False
+        writers.may_be_partitioned = True
         writers.wait_for(30)
         for _ in range(2):
             assert PHASES[Phase.CUTOVER](work).outcome == "done"
@@ -107,6 +108,7 @@ def test_a_killed_backfill_and_cutover_lose_nothing_and_the_next_run_finishes(
         code, result, shown = application.run(database_url, "verify", spec, "--attempts=400")
         assert (code, result["verified"]) == (0, True), shown
         writers.far_months = False
+        writers.may_be_partitioned = True
         writers.wait_for(30)
         for _ in range(4 * SOAK):
             killed_at_random(database_url, chance, ["cutover", spec], 0.8)
