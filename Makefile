@@ -5,10 +5,11 @@ RUN := .venv/bin/python
 STACK ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status preview env tools test lint soak environment
+SOAK ?= 10
+.PHONY: help up down status preview env tools test lint soak bench-partitioning bench-workers environment
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 environment:
 	@$(PYTHON) tools/bootstrap.py
@@ -40,3 +41,12 @@ lint: environment ## Check style and types
 test: tools lint ## Check everything: style, types, fast tests, slow tests
 	@$(RUN) -m pytest -m "not slow"
 	@$(RUN) -m pytest -m slow
+
+soak: tools ## The slow tests with larger counts (SOAK=10)
+	@SOAK=$(SOAK) $(RUN) -m pytest -m slow -o timeout=3600
+
+bench-partitioning: tools ## Measure the partitioning against its peers; results in bench/README.md
+	@$(RUN) -m bench.partitioning
+
+bench-workers: tools ## Measure the workers against their peers; results in bench/README.md
+	@$(RUN) -m bench.workers

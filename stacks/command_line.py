@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stacks.event_log import resource_seconds
+from stacks.event_log import event_log
 from stacks.settings import PHASES
 from tools.environment import pulumi_environment
 
@@ -158,23 +158,21 @@ def up(stack: StackOption = "local") -> None:
     """Bring the stack up, or up to date, and say what runs where."""
     target = _stack(stack)
     target.ensure()
-    events = target.directory / "events.jsonl"
-    events.unlink(missing_ok=True)
     started = time.monotonic()
-    code = target.pulumi(
-        "up",
-        "--yes",
-        "--refresh",
-        "--skip-preview",
-        "--suppress-outputs",
-        "--event-log",
-        str(events),
-    )
+    with event_log() as events:
+        code = target.pulumi(
+            "up",
+            "--yes",
+            "--refresh",
+            "--skip-preview",
+            "--suppress-outputs",
+            *("--event-log", str(events.path)),
+        )
     if code:
         raise typer.Exit(1)
-    seconds = time.monotonic() - started
-    _print_times(resource_seconds(events), seconds)
+    _print_times(events.seconds, time.monotonic() - started)
     _print_summary(target.outputs())
+    _print_next()
 
 
 @application.command()
@@ -249,6 +247,9 @@ def _print_summary(outputs: dict[str, Any]) -> None:
     for name in sorted(results, key=_STEPS.index):
         steps.add_row(name, summarised(results[name]))
     _console.print(steps)
+
+
+def _print_next() -> None:
     _console.print(
         'Next: `make status`; `eval "$(make -s env)"` and `psql $DATABASE_URL`; set\n'
         "learning-platform:partitioning.phase to `retire` and `make preview`; `make down`."

@@ -38,6 +38,17 @@ class Checkout:
         python = str(self.root / ".venv" / "bin" / "python")
         return self._run([python, "-m", "stacks", *arguments], check)
 
+    def start_up(self) -> subprocess.Popen[bytes]:
+        """Begin `python -m stacks up`, and go on while it runs."""
+        return subprocess.Popen(
+            [str(self.root / ".venv" / "bin" / "python"), "-m", "stacks", "up"],
+            cwd=self.root,
+            env={**os.environ, **pulumi_environment(self.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run pulumi by hand, as after `eval "$(make -s env)"`."""
         return self._run(["pulumi", *arguments], check)

@@ -80,7 +80,8 @@ class LocalStep(Resource, module="local", name="Step"):
                 "command": list(spec.command),
                 "undo": list(spec.undo),
                 "refusal": spec.refusal,
-                "sql": spec.sql,
+                # A list of lines: of a long text a preview shows but the first three.
+                "sql": spec.sql.splitlines(),
                 "databaseUrl": pulumi.Output.secret(database_url),
                 "result": None,
             },
