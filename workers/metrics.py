@@ -12,6 +12,9 @@ OUTCOMES = ("trained", "kept_default", "skipped")
 FSRS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # A calculation reads every review: from a tenth of a second to minutes.
 CDC_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+# From a queue that is empty to one that is far behind.
+WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+ATTEMPTS_BUCKETS = (1, 2, 3, 5, 10)
 
 
 def new_registry() -> CollectorRegistry:
@@ -36,6 +39,20 @@ class JobMetrics:
         self.retried = counter("jobs_retried", "Failed attempts that will be repeated.")
         self.stalled = counter("jobs_stalled", "Jobs taken over from a vanished worker.")
         self.returned = counter("jobs_returned", "Jobs handed back to the queue at shutdown.")
+        self.wait = Histogram(
+            "jobs_wait_seconds",
+            "Time from when a job was due to when its first attempt began.",
+            ["queue"],
+            buckets=WAIT_BUCKETS,
+            registry=registry,
+        ).labels(queue)
+        self.attempts = Histogram(
+            "jobs_attempts",
+            "Attempts of the jobs that completed or failed for good.",
+            ["queue"],
+            buckets=ATTEMPTS_BUCKETS,
+            registry=registry,
+        ).labels(queue)
         self.active = Gauge(
             "jobs_active", "Jobs this worker runs now.", ["queue"], registry=registry
         ).labels(queue)

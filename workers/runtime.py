@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bullmq import Job, Worker
+from bullmq import Job
 from bullmq.custom_errors import DelayedError, UnrecoverableError
+from bullmq.types import WorkerOptions
 from prometheus_client import CollectorRegistry, Histogram
 from pydantic import BaseModel, ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from workers import service
 from workers.connections import reconnect_patiently, redis_options
+from workers.consumer import Consumer
 from workers.errors import DatabaseUnavailableError, RefusedJobError
 from workers.metrics import JobMetrics
 from workers.pool import Pool
@@ -30,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 # What may still happen after the last job was handed back, before the process just ends.
 CLOSING_SECONDS = 5.0
+
+# The queue keeps how many jobs were finished in each of so many last minutes.
+MINUTES_COUNTED = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -91,48 +96,57 @@ class QueueWorker:
             self._pool.kill()
 
     async def _work(self, redis_url: str, stop: Stop) -> None:
-        settings = self._settings
-        worker = Worker(
-            self._task.queue,
-            self._process,
-            {
-                "connection": redis_options(redis_url),
-                "prefix": settings.queue_prefix,
-                "name": self._name,
-                "autorun": False,
-                "concurrency": settings.concurrency,
-                "lockDuration": int(settings.lock_seconds * 1000),
-                "stalledInterval": int(settings.stalled_interval_seconds * 1000),
-                "maxStalledCount": settings.max_stalled_count,
-                "runRetryDelay": 1000,
-            },
-        )
-        for client in (worker.client, worker.bclient):
+        consumer = Consumer(self._task.queue, self._name, self._process, self._options(redis_url))
+        for client in (consumer.client, consumer.bclient):
             reconnect_patiently(client)
-        worker.on("completed", self._completed)
-        worker.on("failed", self._failed)
-        worker.on("stalled", self._stalled)
-        worker.on("error", self._error)
-        running = asyncio.create_task(worker.run())
+        consumer.on("completed", self._completed)
+        consumer.on("failed", self._failed)
+        consumer.on("stalled", self._stalled)
+        consumer.on("error", self._error)
+        running = asyncio.create_task(consumer.run())
         logger.info("taking jobs", extra={"queue": self._task.queue, "worker": self._name})
         await stopped_before(running, stop.requested.wait())
         if running.done():
             running.result()
             raise service.ServiceError("the queue worker ended by itself")
-        await self._drain(worker, running)
+        await self._drain(consumer, running)
 
-    async def _drain(self, worker: Worker, running: asyncio.Task[None]) -> None:
+    def _options(self, redis_url: str) -> WorkerOptions:
+        settings = self._settings
+        options: WorkerOptions = {
+            "connection": redis_options(redis_url),
+            "prefix": settings.queue_prefix,
+            "concurrency": settings.concurrency,
+            "lockDuration": int(settings.lock_seconds * 1000),
+            "stalledInterval": int(settings.stalled_interval_seconds * 1000),
+            "maxStalledCount": settings.max_stalled_count,
+            "runRetryDelay": 1000,
+            "removeOnComplete": {
+                "count": settings.keep_completed_jobs,
+                "age": settings.keep_completed_seconds,
+            },
+            "removeOnFail": {
+                "count": settings.keep_failed_jobs,
+                "age": settings.keep_failed_seconds,
+            },
+            # Lets the queue itself count what was finished, whichever worker did it.
+            "metrics": {"maxDataPoints": MINUTES_COUNTED},
+        }
+        if settings.rate_limit_jobs:
+            options["limiter"] = {
+                "max": settings.rate_limit_jobs,
+                "duration": int(settings.rate_limit_seconds * 1000),
+            }
+        return options
+
+    async def _drain(self, consumer: Consumer, running: asyncio.Task[None]) -> None:
         drain_seconds = self._settings.drain_seconds if self._active else 0
         deadline = asyncio.get_running_loop().call_later(drain_seconds, self._leave.set)
         try:
             async with asyncio.timeout(drain_seconds + CLOSING_SECONDS):
-                await worker.pause(do_not_wait_active=True)
-                # A job fetched in this very moment is started by the library, and goes back.
-                while unfinished := [task for task in worker.processing if not task.done()]:
-                    await asyncio.wait(unfinished)
-                    await asyncio.sleep(0.01)
-                await worker.close()
+                consumer.stop()
                 await running
+                await consumer.close()
         except TimeoutError:
             logger.warning("the queue does not answer; other workers will take over its jobs")
             running.cancel()
@@ -142,6 +156,9 @@ class QueueWorker:
     async def _process(self, job: Job, token: str) -> dict[str, Any]:
         self._active += 1
         self._metrics.active.set(self._active)
+        if job.attemptsStarted == 1:
+            due = (job.timestamp + job.opts.get("delay", 0)) / 1000
+            self._metrics.wait.observe(max(0, time.time() - due))
         try:
             try:
                 payload = self._task.payload.model_validate(job.data)
@@ -190,6 +207,7 @@ class QueueWorker:
 
     def _completed(self, job: Job, value: dict[str, Any]) -> None:
         self._metrics.completed.inc()
+        self._metrics.attempts.observe(job.attemptsMade)
         self._task.count(value)
         logger.info("completed", extra={**self._about(job), **value})
 
@@ -198,6 +216,7 @@ class QueueWorker:
         # Set by the library when, and only when, the queue has moved the job to its failed ones.
         if job.finishedOn:
             self._metrics.failed.inc()
+            self._metrics.attempts.observe(job.attemptsMade)
             logger.error("failed: %s", error, extra=about)
         else:
             self._metrics.retried.inc()

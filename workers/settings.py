@@ -89,6 +89,18 @@ class WorkerSettings(Settings):
     max_stalled_count: int = Field(
         3, ge=0, description="Times a job may lose its worker before it fails."
     )
+    rate_limit_jobs: int = Field(
+        0, ge=0, description="Jobs all workers of the queue begin in a period; 0 for no limit."
+    )
+    rate_limit_seconds: Seconds = Field(1, description="The period of that limit.")
+    keep_completed_jobs: int = Field(
+        1000, ge=0, description="Completed jobs kept, where the producer has not said."
+    )
+    keep_completed_seconds: int = Field(86400, ge=1, description="How long they are kept.")
+    keep_failed_jobs: int = Field(
+        10000, ge=0, description="Failed jobs kept, where the producer has not said."
+    )
+    keep_failed_seconds: int = Field(604800, ge=1, description="How long they are kept.")
 
 
 class FsrsOptimizationSettings(WorkerSettings):

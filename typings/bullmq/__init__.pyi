@@ -3,24 +3,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
+from bullmq.types import WorkerOptions
 from redis.asyncio import Redis
+
+Answer = TypeVar("Answer")
 
 class QueueOptions(TypedDict, total=False):
     connection: dict[str, Any]
     prefix: str
-
-class WorkerOptions(TypedDict, total=False):
-    connection: dict[str, Any]
-    prefix: str
-    name: str
-    autorun: bool
-    concurrency: int
-    lockDuration: int
-    stalledInterval: int
-    maxStalledCount: int
-    runRetryDelay: int
 
 class Job:
     id: str
@@ -28,10 +20,14 @@ class Job:
     data: Any
     opts: dict[str, Any]
     delay: int
+    timestamp: int
     attemptsMade: int
+    attemptsStarted: int
+    deferredFailure: str | None
     finishedOn: int | None
     failedReason: str | None
     returnvalue: Any
+    async def moveToFailed(self, err: Exception, token: str) -> Any: ...
     async def moveToDelayed(self, timestamp: int, token: str) -> None: ...
     async def getState(self) -> str: ...
 
@@ -58,9 +54,38 @@ class Queue:
     async def resume(self) -> None: ...
     async def close(self) -> None: ...
 
+class Scripts:
+    commands: dict[str, Callable[..., Awaitable[Any]]]
+
+class Backend:
+    scripts: Scripts
+    def toKey(self, type: str) -> str: ...
+    async def moveToCompleted(
+        self,
+        job: Job,
+        return_value: Any,
+        remove_on_complete: Any,
+        token: str,
+        fetch_next: bool = True,
+    ) -> dict[str, Any]: ...
+    async def moveToActive(self, token: str, opts: dict[str, Any]) -> list[Any]: ...
+
+class LockManager:
+    def start(self) -> None: ...
+    def track_job(self, job_id: str, token: str, ts: int) -> None: ...
+    def untrack_job(self, job_id: str) -> None: ...
+
 class Worker:
+    id: str
+    opts: dict[str, Any]
     client: Redis
     bclient: Redis
+    backend: Backend
+    lockManager: LockManager
+    processor: Callable[[Job, str], Awaitable[Any]]
+    closing: bool
+    drained: bool
+    waiting: asyncio.Future[Any] | None
     processing: set[asyncio.Future[Any]]
     def __init__(
         self,
@@ -73,6 +98,20 @@ class Worker:
         event_name: Literal["completed", "failed", "stalled", "error"],
         function: Callable[..., None],
     ) -> Callable[..., None]: ...
+    def emit(self, event_name: str, *args: Any) -> None: ...
     async def run(self) -> None: ...
-    async def pause(self, do_not_wait_active: bool = False) -> None: ...
+    async def getNextJob(self, token: str) -> Job | None: ...
+    async def nextJobFromJobData(
+        self,
+        job_data: dict[str, str] | None = None,
+        job_id: str | None = None,
+        limit_until: int = 0,
+        delay_until: int = 0,
+        token: str | None = None,
+    ) -> Job | None: ...
+    async def retryIfFailed(
+        self, fn: Callable[[], Awaitable[Answer]], opts: dict[str, Any] | None = None
+    ) -> Answer | None: ...
+    async def runStalledJobsCheck(self) -> None: ...
+    async def _ensure_client_names(self) -> None: ...
     async def close(self, force: bool = False) -> None: ...
