@@ -6,12 +6,14 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from migrations import schema
+from migrations import schema, typeorm
 from migrations.database import DatabaseError, database_url
 from migrations.locks import LockPolicy
 
@@ -87,13 +89,56 @@ def status(as_json: Json = False) -> None:
         typer.echo(f"  {revision.id}  {revision.doc}")
 
 
+class Format(StrEnum):
+    """How revisions are written out."""
+
+    SQL = "sql"
+    TYPEORM = "typeorm"
+
+
 @app.command()
-def sql(to: To = "head") -> None:
-    """Print the SQL of all revisions; needs no database. Run it with psql -v ON_ERROR_STOP=1."""
+def sql(
+    to: To = "head",
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="`sql` is for psql, `typeorm` are TypeORM migrations in TypeScript."
+        ),
+    ] = Format.SQL,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            file_okay=False,
+            help="With --format typeorm: write a file for each migration, instead of printing.",
+        ),
+    ] = None,
+) -> None:
+    """Print the SQL of all revisions; needs no database. Run it with psql -v ON_ERROR_STOP=1.
+
+    With --format typeorm: as migrations for `typeorm migration:run --transaction each`. They adopt
+    existing tables as `upgrade` does, and `upgrade` adopts what they made.
+    """
+    if output is not None and form is not Format.TYPEORM:
+        raise typer.BadParameter("goes with --format typeorm", param_hint="--output")
     try:
-        typer.echo(schema.sql(to), nl=False)
+        if form is Format.SQL:
+            typer.echo(schema.sql(to), nl=False)
+        else:
+            _write_typeorm(typeorm.migrations(to), output)
     except schema.UnknownRevisionError as error:
         raise typer.BadParameter(str(error), param_hint="--to") from None
+
+
+def _write_typeorm(found: list[typeorm.Migration], output: Path | None) -> None:
+    if output is None:
+        typer.echo(typeorm.module(found), nl=False)
+        return
+    new = typeorm.write(found, output)
+    for migration in found:
+        path = output / migration.file_name
+        typer.echo(f"{path}: {'written' if path in new else 'there already, the same'}")
 
 
 def main() -> None:
@@ -101,7 +146,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="python -m migrations")
-    except (DatabaseError, schema.SchemaError) as error:
+    except (DatabaseError, schema.SchemaError, typeorm.OutputError) as error:
         _show(str(error))
         sys.exit(1)
     except _TerminatedError:

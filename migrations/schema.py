@@ -17,6 +17,7 @@ from typing import Any, cast
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
@@ -105,6 +106,44 @@ def sql(to: str = _HEAD, lock_timeout: int = LockPolicy.timeout) -> str:
     target = _resolve(_scripts(configuration), to)
     command.upgrade(configuration, target, sql=True)
     return output.getvalue().strip() + "\n"
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What one revision executes, in a transaction of its own, without Alembic's bookkeeping."""
+
+    name: str
+    """Its file's, such as `0001_baseline`."""
+    revision: Revision
+    statements: tuple[str, ...]
+
+
+def statements(to: str = _HEAD, lock_timeout: int = LockPolicy.timeout) -> list[Statements]:
+    """Return what the revisions up to and including `to` execute; needs no database.
+
+    `lock_timeout` is in milliseconds. Raises UnknownRevisionError.
+    """
+    scripts = _scripts(_configuration())
+    count = _position(scripts, _resolve(scripts, to))
+    return [_statements(script, lock_timeout) for script in scripts[:count]]
+
+
+def _statements(script: Script, lock_timeout: int) -> Statements:
+    written: list[str] = []
+
+    class Output(io.StringIO):
+        def write(self, text: str, /) -> int:
+            written.append(text.strip())
+            return len(text)
+
+    context = MigrationContext.configure(
+        dialect_name="postgresql",
+        opts={"as_sql": True, "output_buffer": Output(), "lock_timeout": lock_timeout},
+    )
+    with Operations.context(context):
+        script.module.upgrade()
+    name = Path(script.path).stem
+    return Statements(name, Revision(script.revision, script.doc), tuple(written))
 
 
 def status(connection_url: str) -> Status:
