@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import valkey
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from stacks.local.binaries import postgres_program, valkey_server
@@ -37,6 +38,15 @@ def _as_service_user() -> str | None:
     return user
 
 
+@dataclass(frozen=True)
+class Installation:
+    """Where the programs of another Postgres than the wheel's lie, and what they run in."""
+
+    programs: Path
+    environment: dict[str, str] | None = None
+    """None is ours."""
+
+
 @dataclass
 class PostgresServer:
     """A Postgres cluster of its own; `url` connects as superuser."""
@@ -45,6 +55,8 @@ class PostgresServer:
     port: int
     password: str
     user: str | None
+    installation: Installation | None = None
+    """None is the wheel's."""
 
     @property
     def data_directory(self) -> Path:
@@ -57,14 +69,20 @@ class PostgresServer:
     def url_for(self, role: str, database: str, password: str) -> str:
         return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
 
+    def _program(self, name: str) -> Path:
+        if self.installation is None:
+            return postgres_program(name)
+        return self.installation.programs / name
+
     def _run(self, program: str, *arguments: str) -> None:
         output = self.directory / "commands.log"
         with output.open("ab") as log:
             completed = subprocess.run(
-                [str(postgres_program(program)), *arguments],
+                [str(self._program(program)), *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=self.installation.environment if self.installation else None,
                 **run_as(self.user),
                 cwd=self.directory,
             )
@@ -127,10 +145,28 @@ class PostgresServer:
 @contextlib.contextmanager
 def running_postgres(**options: str) -> Iterator[PostgresServer]:
     """Run a Postgres with the given server settings on top of the test defaults."""
+    with _running(None, options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_installation(installation: Installation, **options: str) -> Iterator[PostgresServer]:
+    """Run another Postgres than the wheel's, with server settings as for `running_postgres`."""
+    with _running(installation, options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(
+    installation: Installation | None, options: dict[str, str]
+) -> Iterator[PostgresServer]:
     directory = Path(tempfile.mkdtemp(prefix="test-postgres-"))
     directory.chmod(0o755)
     user = _as_service_user()
-    server = PostgresServer(directory, free_port(), secrets.token_urlsafe(16), user)
+    if user is not None and installation is not None:
+        let_through(installation.programs / "postgres")
+    password = secrets.token_urlsafe(16)
+    server = PostgresServer(directory, free_port(), password, user, installation)
     try:
         server.initialise(options)
         server.start()
@@ -139,6 +175,81 @@ def running_postgres(**options: str) -> Iterator[PostgresServer]:
         with contextlib.suppress(RuntimeError):
             server.stop("immediate")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass
+class PgBouncer:
+    """A pool of connections to a Postgres, in transaction mode: a server connection a transaction.
+
+    Who connects needs the password of a role, and no prepared statements: those are a session's.
+    """
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def url_for(self, url: str) -> str:
+        """Return the URL through the pool of what `url` leads to."""
+        given = conninfo_to_dict(url)
+        place = f"127.0.0.1:{self.port}/{given['dbname']}"
+        return f"postgresql://{given['user']}:{given['password']}@{place}"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "pgbouncer.log").read_text()
+
+
+@contextlib.contextmanager
+def running_pgbouncer(
+    program: Path, environment: dict[str, str], url: str, pool_size: int
+) -> Iterator[PgBouncer]:
+    """Run pgbouncer before the database of `url`, with so many connections to it.
+
+    The role of `url` is let in, and may ask the pool's own database `pgbouncer` for statistics.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="test-pgbouncer-"))
+    given, port, user = conninfo_to_dict(url), free_port(), _as_service_user()
+    let_through(program)
+    (directory / "users").write_text(f'"{given["user"]}" "{given["password"]}"\n')
+    (directory / "pgbouncer.ini").write_text(
+        f"[databases]\n{given['dbname']} = host=127.0.0.1 port={given['port']}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = scram-sha-256\nauth_file = {directory / 'users'}\n"
+        f"stats_users = {given['user']}\npool_mode = transaction\n"
+        f"default_pool_size = {pool_size}\nmax_client_conn = 100\n"
+        "ignore_startup_parameters = extra_float_digits\n"
+    )
+    if user is not None:
+        for path in (directory, *directory.iterdir()):
+            shutil.chown(path, user)
+    with (directory / "pgbouncer.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(program), str(directory / "pgbouncer.ini")],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            cwd=directory,
+            **run_as(user),
+        )
+    pool = PgBouncer(directory, port, process)
+    try:
+        _wait_until_open(pool)
+        yield pool
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait_until_open(pool: PgBouncer) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        if pool.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"pgbouncer did not start:\n{pool.log[-4000:]}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", pool.port), 1):
+            return
+        time.sleep(0.02)
 
 
 @dataclass
