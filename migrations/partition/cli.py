@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -103,10 +104,12 @@ def _outcome(
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        if not exclusive:
-            return work(engine)
-        with operator_lock(engine):
-            return work(engine)
+        try:
+            with operator_lock(engine) if exclusive else nullcontext():
+                return work(engine)
+        except psycopg.errors.QueryCanceled:
+            engine.check_stop()
+            raise
 
 
 @app.command()

@@ -39,7 +39,9 @@ class Outcome:
     """`done`, `found` (was done before), `refused` or `failed`."""
     message: str
     rows: int | None = None
+    """Rows of the table; of backfill those loaded in this run."""
     rows_per_second: float | None = None
+    """Of verify and retire, the rows of both tables."""
     seconds: float | None = None
     months: int | None = None
     verified: bool | None = None
