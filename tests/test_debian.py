@@ -23,9 +23,7 @@ def test_a_package_that_is_not_to_be_had_leaves_nothing_behind(
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "ldd"):
-        (programs / name).write_text(
-            "#!/bin/sh\necho 'E: Unable to locate package' >&2\nexit 100\n"
-        )
+        (programs / name).write_text(script)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setattr(debian, "_HOME", tmp_path / "debian")
