@@ -19,22 +19,75 @@ from bullmq import Job, Worker
 from bullmq.custom_errors import DelayedError, UnrecoverableError, WaitingChildrenError
 from bullmq.timer import Timer
 from bullmq.types import WorkerOptions
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError
 
 # A rate limit may be lifted meanwhile, so it is looked at again after this many seconds.
 LONGEST_PAUSE = 5.0
 
 # Which argument of a script that takes a job holds the packed options with the worker's name.
-_OPTIONS_ARGUMENT = {"moveToActive": 2, "moveToFinished": 7}
-
-Command = Callable[..., Awaitable[Any]]
+OPTIONS_ARGUMENT = {"moveToActive": 2, "moveToFinished": 7}
 
 
-def _telling(name: str, command: Command, position: int) -> Command:
-    """Return the command, telling the queue who takes the job: the field `pb`, as Node has it."""
+class _Line:
+    """Sends together what several places for jobs have to tell the queue at the same time."""
 
-    async def run(keys: list[str], args: list[Any]) -> Any:
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._pending: list[tuple[asyncio.Future[Any], AsyncScript, list[str], list[Any]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def run(self, script: AsyncScript, keys: list[str], args: list[Any]) -> Any:
+        """Run the script and return its answer, or raise what the script alone would raise."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending.append((answer, script, keys, args))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
+        return await answer
+
+    async def _send(self) -> None:
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                try:
+                    await self._send_batch(batch)
+                except Exception as error:
+                    for answer, *_ in batch:
+                        if not answer.done():
+                            answer.set_exception(error)
+        finally:
+            self._sending = None
+
+    async def _send_batch(
+        self, batch: list[tuple[asyncio.Future[Any], AsyncScript, list[str], list[Any]]]
+    ) -> None:
+        # redis-py's own annotations are incomplete.
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for _, script, keys, args in batch:
+            pipeline.evalsha(script.sha, len(keys), *keys, *args)
+        found = await pipeline.execute(raise_on_error=False)
+        for (answer, script, keys, args), value in zip(batch, found, strict=True):
+            told = value
+            if isinstance(value, NoScriptError):
+                told = await script(keys, args)
+            if answer.done():
+                continue
+            if isinstance(told, Exception):
+                answer.set_exception(told)
+            else:
+                answer.set_result(told)
+
+
+def _telling(name: str, script: AsyncScript, position: int, line: _Line) -> Callable[..., Any]:
+    """Return the script as the library calls it, telling the queue besides who takes the job.
+
+    The queue keeps that as the job's `pb`, as it does for workers in Node.
+    """
+
+    def run(keys: list[str], args: list[Any]) -> Awaitable[Any]:
         args[position] = msgpack.packb({**msgpack.unpackb(args[position]), "name": name})
-        return await command(keys=keys, args=args)
+        return line.run(script, keys, args)
 
     return run
 
@@ -55,8 +108,11 @@ class Consumer(Worker):
         self._fetching = asyncio.Lock()
         self._limited_until = 0.0
         commands = self.backend.scripts.commands
-        for script, position in _OPTIONS_ARGUMENT.items():
-            commands[script] = _telling(name, commands[script], position)
+        line = _Line(self.client)
+        for script, position in OPTIONS_ARGUMENT.items():
+            found = commands[script]
+            assert isinstance(found, AsyncScript)  # noqa: S101 -- nobody else replaces them
+            commands[script] = _telling(name, found, position, line)
 
     def stop(self) -> None:
         """Take no more jobs."""

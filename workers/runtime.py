@@ -80,7 +80,6 @@ class QueueWorker:
         redis_url = self._settings.redis_url.get_secret_value()
         application_name = f"workers {self._task.queue}"
         self._stopping = stop.requested
-        self._leave = asyncio.Event()
         self._dependencies = Dependencies(database_url, redis_url, application_name)
         self._pool = Pool(
             self._settings.processes, database_url, application_name, self._task.preload
@@ -141,7 +140,9 @@ class QueueWorker:
 
     async def _drain(self, consumer: Consumer, running: asyncio.Task[None]) -> None:
         drain_seconds = self._settings.drain_seconds if self._active else 0
-        deadline = asyncio.get_running_loop().call_later(drain_seconds, self._leave.set)
+        deadline = asyncio.get_running_loop().call_later(
+            drain_seconds, self._pool.give_up, _ShuttingDownError()
+        )
         try:
             async with asyncio.timeout(drain_seconds + CLOSING_SECONDS):
                 consumer.stop()
@@ -178,8 +179,22 @@ class QueueWorker:
             self._metrics.active.set(self._active)
 
     async def _do(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
-        async for attempt in AsyncRetrying(
+        try:
+            return await self._attempt(arguments)
+        except DatabaseUnavailableError:
             # Without a database no job can be done: better hold this one than use up its attempts.
+            return await self._do_patiently(job, arguments)
+
+    async def _attempt(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self._stopping.is_set():
+            raise _ShuttingDownError
+        started = time.perf_counter()
+        result = await self._pool.run(self._task.function, arguments)
+        self._task.duration.observe(time.perf_counter() - started)
+        return result
+
+    async def _do_patiently(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
+        async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DatabaseUnavailableError),
             wait=wait_random_exponential(multiplier=0.2, max=5),
             sleep=self._sleep,
@@ -189,16 +204,7 @@ class QueueWorker:
             ),
         ):
             with attempt:
-                if self._stopping.is_set():
-                    raise _ShuttingDownError
-                started = time.perf_counter()
-                work = asyncio.create_task(self._pool.run(self._task.function, arguments))
-                if await stopped_before(work, self._leave.wait()):
-                    work.cancel()
-                    raise _ShuttingDownError
-                result = work.result()
-                self._task.duration.observe(time.perf_counter() - started)
-                return result
+                return await self._attempt(arguments)
         raise AssertionError("unreachable")
 
     async def _sleep(self, seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from bullmq.types import WorkerOptions
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 Answer = TypeVar("Answer")
 
@@ -55,7 +56,7 @@ class Queue:
     async def close(self) -> None: ...
 
 class Scripts:
-    commands: dict[str, Callable[..., Awaitable[Any]]]
+    commands: dict[str, AsyncScript | Callable[..., Awaitable[Any]]]
 
 class Backend:
     scripts: Scripts
