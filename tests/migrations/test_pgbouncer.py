@@ -22,8 +22,9 @@ from tests.migrations import node_application
 from tests.migrations.node_application import compiled, reviews, running
 from tests.migrations.test_typeorm import expect_told, is_partitioned, phases_and_back
 from tests.servers import PgBouncer, running_pgbouncer
+from tests.soak import times
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 * times(1))]
 
 SERVER_CONNECTIONS = 3
 CLIENTS = 3

@@ -56,19 +56,16 @@ def partition(url: str, *arguments: str) -> dict[str, object]:
 
 def phases_and_back(url: str, application: Application) -> None:
     """All phases by the command line, there, back, and there again; the application goes on."""
-    some = times(120)
-    application.wait_for(some)
+    there_and_back = [("verify",), ("rollback",), ("verify",), ("cutover",)]
+    application.wait_for(120)
     for arguments in (
         ("run", "--until", "sync"),
         ("run", "--until", "cutover"),
-        ("verify",),
-        ("rollback",),
-        ("verify",),
-        ("cutover",),
+        *there_and_back * times(1),
         ("run", "--until", "retire", "--hold", "0"),
     ):
         partition(url, *arguments)
-        application.wait_for(some)
+        application.wait_for(120)
         assert application.errors == []
 
 
@@ -89,18 +86,21 @@ def expect_told(before: dict[str, Row], application: Application, url: str) -> N
     assert differences(application.rows, rest) == []
 
 
+@pytest.mark.timeout(300 * times(1))
+@pytest.mark.parametrize("database", ["database_url", "postgres15_url"])
 def test_the_application_sees_no_error_in_any_phase_and_finds_what_it_wrote(
-    database_url: str, program: Path
+    database: str, program: Path, request: pytest.FixtureRequest
 ) -> None:
-    node_application.create(database_url)
-    before = reviews(database_url)
-    with running(program, database_url) as application:
-        phases_and_back(database_url, application)
+    url: str = request.getfixturevalue(database)
+    node_application.create(url)
+    before = reviews(url)
+    with running(program, url) as application:
+        phases_and_back(url, application)
         code = application.stop()
     assert (application.errors, code) == ([], 0)
     assert application.counts.keys() >= _EVERY_ACTION
-    assert is_partitioned(database_url)
-    expect_told(before, application, database_url)
+    assert is_partitioned(url)
+    expect_told(before, application, url)
 
 
 def test_the_client_tells_what_it_finds_otherwise_than_it_wrote_it(
