@@ -12,10 +12,46 @@ from scipy import sparse
 
 TOLERANCE = 1e-12
 MAXIMUM_ITERATIONS = 10_000
+# Opinions no further apart are the same, or else their order would hang on the last bit.
+SAME_OPINION = 5e-13
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 Matrix = sparse.csr_array
+
+
+def weighted_medians(
+    index: Indices, difficulty: Values, reputation: Values
+) -> tuple[Indices, Values]:
+    """Return the nodes in `index` and the weighted median over the opinions on each.
+
+    One entry an opinion, sorted by node and difficulty. Each opinion stands at the middle of its
+    weight, the reputation, on the line of all weight on its node; the median is the difficulty at
+    half of it, interpolated between the opinions below and above. Opinions that are the same count
+    as one with the weight of all.
+    """
+    if not len(index):
+        return index, difficulty
+    other_node = np.diff(index) != 0
+    (first,) = np.nonzero(
+        np.concatenate(([True], other_node | (np.diff(difficulty) > SAME_OPINION)))
+    )
+    index, difficulty = index[first], difficulty[first]
+    weight = np.add.reduceat(reputation, first)
+    (start,) = np.nonzero(np.concatenate(([True], np.diff(index) != 0)))
+    end = np.append(start[1:], len(index))
+    # Wider than a double, where there is such a type: the sum runs through all nodes.
+    passed = np.cumsum(weight, dtype=np.longdouble)
+    before = passed[start] - weight[start]
+    half = (passed[end - 1] - before) / 2
+    size = end - start
+    middle = passed - weight / 2 - np.repeat(before, size)
+    below = start + np.add.reduceat((middle <= np.repeat(half, size)).astype(np.int64), start) - 1
+    above = np.minimum(below + 1, end - 1)
+    gap = middle[above] - middle[below]
+    part = np.divide(half - middle[below], gap, out=np.zeros_like(gap), where=gap > 0)
+    low = difficulty[below]
+    return index[start], low + (difficulty[above] - low) * part.astype(np.float64)
 
 
 def adjacency(nodes: int, source: Indices, target: Indices, weight: Values) -> Matrix:

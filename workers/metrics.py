@@ -88,12 +88,21 @@ class ComplexityMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.duration = Histogram(
             "cdc_calculation_job_duration_seconds",
-            "Time of one complexity calculation, from the lock to the commit.",
+            "Time of one complexity calculation, from its first start until its scores are written:"
+            " waiting for the jobs it made of its months is part of it.",
+            buckets=CDC_BUCKETS,
+            registry=registry,
+        )
+        self.part_duration = Histogram(
+            "cdc_calculation_part_duration_seconds",
+            "Time of one job that sums months up for a calculation.",
             buckets=CDC_BUCKETS,
             registry=registry,
         )
         self.reviews = Counter(
-            "cdc_calculation_reviews_read", "Reviews read by calculations.", registry=registry
+            "cdc_calculation_reviews_read",
+            "Reviews read by calculations, and by jobs for them.",
+            registry=registry,
         )
         self.nodes_written = Counter(
             "cdc_calculation_nodes_written",

@@ -51,20 +51,32 @@ def complexity(settings: ComplexitySettings) -> None:
         propagation=settings.cdc_propagation,
     )
 
-    def arguments(_: jobs.ComplexityJob) -> dict[str, Any]:
-        return {"definition": definition}
+    replica = settings.database_replica_url
+
+    def arguments(job: jobs.ComplexityJob) -> dict[str, Any]:
+        return {
+            "definition": definition,
+            "months": job.months,
+            "handed_out_at": job.handedOutAt,
+            "rows_per_job": settings.cdc_rows_per_job,
+            "replica_url": replica.get_secret_value() if replica else None,
+        }
 
     def count(result: dict[str, Any]) -> None:
-        metrics.reviews.inc(result["reviews"])
-        metrics.nodes_written.inc(result["written"])
+        metrics.reviews.inc(result["read"])
+        if "months" in result:
+            metrics.part_duration.observe(result["seconds"])
+        else:
+            metrics.duration.observe(result["seconds"])
+            metrics.nodes_written.inc(result["written"])
 
     task = runtime.Task(
         queue=COMPLEXITY_QUEUE,
         payload=jobs.ComplexityJob,
-        function="workers.complexity_calculation:calculate",
+        function="workers.complexity_calculation:work",
         arguments=arguments,
         count=count,
-        duration=metrics.duration,
+        duration=None,
         preload=["workers.pool"],
     )
     runtime.run(task, settings, registry)

@@ -22,6 +22,7 @@ from workers import service
 from workers.connections import reconnect_patiently, redis_options
 from workers.consumer import Consumer
 from workers.errors import DatabaseUnavailableError, RefusedJobError
+from workers.flows import Flows
 from workers.metrics import JobMetrics
 from workers.pool import Pool
 from workers.readiness import Dependencies
@@ -43,7 +44,9 @@ class Task:
 
     `arguments` turns the data into the arguments of `function`, which a process of the pool calls
     as `function(connection, **arguments)`; the dataclass it returns becomes the job's return value,
-    and `count` takes that when the job has completed.
+    and `count` takes that when the job has completed. Where it has `children`, a job is made of the
+    data of each, and this one comes back when they have ended, with `resume` added to its own.
+    `duration` is of the function; None where `count` measures.
     """
 
     queue: str
@@ -51,7 +54,7 @@ class Task:
     function: str
     arguments: Callable[[Any], dict[str, Any]]
     count: Callable[[dict[str, Any]], None]
-    duration: Histogram
+    duration: Histogram | None
     preload: list[str]
 
 
@@ -86,11 +89,13 @@ class QueueWorker:
         )
         stop.before_exit = self._pool.kill
         self._dependencies.start()
+        self._flows = Flows(self._task.queue, redis_options(redis_url), self._settings.queue_prefix)
         try:
             if await stopped_before(self._dependencies.wait(), stop.requested.wait()):
                 return
             await self._work(redis_url, stop)
         finally:
+            await self._flows.close()
             await self._dependencies.stop()
             self._pool.kill()
 
@@ -162,11 +167,12 @@ class QueueWorker:
             self._metrics.wait.observe(max(0, time.time() - due))
         try:
             try:
-                payload = self._task.payload.model_validate(job.data)
-            except ValidationError as error:
-                raise UnrecoverableError(_explain(error)) from None
-            try:
-                return await self._do(job, self._task.arguments(payload))
+                while True:
+                    result = await self._do(job, self._task.arguments(self._payload(job)))
+                    if "children" not in result:
+                        return result
+                    # Returns only if the children have ended already.
+                    await self._flows.hand_out(job, token, result["children"], result["resume"])
             except RefusedJobError as error:
                 raise UnrecoverableError(str(error)) from None
             except _ShuttingDownError:
@@ -177,6 +183,12 @@ class QueueWorker:
         finally:
             self._active -= 1
             self._metrics.active.set(self._active)
+
+    def _payload(self, job: Job) -> BaseModel:
+        try:
+            return self._task.payload.model_validate(job.data)
+        except ValidationError as error:
+            raise UnrecoverableError(_explain(error)) from None
 
     async def _do(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -190,7 +202,8 @@ class QueueWorker:
             raise _ShuttingDownError
         started = time.perf_counter()
         result = await self._pool.run(self._task.function, arguments)
-        self._task.duration.observe(time.perf_counter() - started)
+        if self._task.duration is not None:
+            self._task.duration.observe(time.perf_counter() - started)
         return result
 
     async def _do_patiently(self, job: Job, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,14 @@ class ComplexitySettings(WorkerSettings):
     cdc_propagation: float = Field(
         0.3, ge=0, lt=1, description="Share of a node's complexity that its neighbours give."
     )
+    cdc_rows_per_job: int = Field(
+        250_000,
+        ge=1,
+        description="Reviews a job sums up; where there are more, months become jobs of their own.",
+    )
+    database_replica_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
+        None, description="A replica of the same Postgres, to read reviews from; none by default."
+    )
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Self:
@@ -177,8 +185,10 @@ class ExporterSettings(Settings):
     metrics_port: Port = Field(9204, description="Port of the same; 0 takes any free one.")
     queues: list[str] = Field(
         [FSRS_QUEUE, COMPLEXITY_QUEUE],
-        min_length=1,
-        description='Queues to report, as a JSON list: ["fsrs-optimization"].',
+        description='Queues to report, as a JSON list: ["fsrs-optimization"]; [] for all.',
+    )
+    discovery_seconds: Seconds = Field(
+        60, description="How often all queues are looked for, if QUEUES is []."
     )
 
 

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from tests.workers import oracle
 from tests.workers.programs import wait_until
+from workers import complexity
 from workers.complexity_calculation import Result, calculate
 from workers.complexity_definition import Definition
-from workers.database import statement
+from workers.complexity_months import sums_query
 
 START = datetime(2025, 1, 1)  # noqa: DTZ001 -- the column has no time zone
 NOW = datetime(2025, 6, 1)  # noqa: DTZ001
@@ -142,36 +145,30 @@ def test_the_oracle_agrees_on_random_graphs(connection: psycopg.Connection, worl
     assert result.scored == len(expected)
 
 
-def test_the_weighted_median_of_the_design_s_example_is_044(
-    connection: psycopg.Connection,
-) -> None:
+def test_the_weighted_median_of_the_design_s_example_is_044() -> None:
     opinions = [(0.40, 0.9), (0.50, 1.0), (0.45, 0.8), (0.95, 0.2), (0.42, 0.85)]
     assert oracle.weighted_median(opinions) == pytest.approx(0.44, abs=0.005)
-    card = uuid4()
-    connection.execute("INSERT INTO flashcards VALUES (%s, 'card')", [card])
-    connection.execute(
-        "INSERT INTO nodes VALUES (gen_random_uuid(), 'Flashcard', '{\"flashcardId\": \"card\"}')"
+    difficulty, reputation = np.array(sorted(opinions)).T
+    index, median = complexity.weighted_medians(
+        np.zeros(len(opinions), np.int32), difficulty, reputation
     )
-    connection.execute(statement("complexity_nodes"))
-    connection.execute(
-        "CREATE TEMP TABLE complexity_opinions"
-        " (actor_id uuid, flashcard_id uuid, difficulty float8)"
-    )
-    connection.execute(
-        "CREATE TEMP TABLE complexity_reputations (actor_id uuid, reputation float8)"
-    )
-    for difficulty, reputation in opinions:
-        actor = uuid4()
-        connection.execute(
-            "INSERT INTO complexity_opinions VALUES (%s, %s, %s)", [actor, card, difficulty]
-        )
-        connection.execute(
-            "INSERT INTO complexity_reputations VALUES (%s, %s)", [actor, reputation]
-        )
-    row = connection.execute(statement("complexity_medians")).fetchone()
-    assert row is not None
+    assert list(index) == [0]
     # Half of 3.75 is 1.875; the middles of .42 and .45 are 1.325 and 2.15.
-    assert row[1] == pytest.approx(0.42 + 0.03 * (1.875 - 1.325) / (2.15 - 1.325), abs=1e-12)
+    assert median[0] == pytest.approx(0.42 + 0.03 * (1.875 - 1.325) / (2.15 - 1.325), abs=1e-12)
+
+
+def test_weighted_medians_of_many_nodes_agree_with_the_oracle() -> None:
+    chance = np.random.default_rng(6)
+    index = np.sort(chance.integers(0, 400, 5000)).astype(np.int32)
+    # Coarse, so that many opinions on a node are the same.
+    difficulty = chance.integers(0, 40, 5000) / 40
+    reputation = chance.random(5000)
+    order = np.lexsort((difficulty, index))
+    nodes, medians = complexity.weighted_medians(index[order], difficulty[order], reputation[order])
+    assert list(nodes) == list(np.unique(index))
+    for node, median in zip(nodes, medians, strict=True):
+        opinions = list(zip(difficulty[index == node], reputation[index == node], strict=True))
+        assert median == pytest.approx(oracle.weighted_median(opinions), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +195,9 @@ def test_the_signal_of_one_review_is_as_computed_by_hand(
     review = oracle.Review(0, 0, rating, START, before, after, retrievability)
     assert oracle.signal(review) == pytest.approx(expected, abs=1e-12)
     store(connection, World(1, [], [review], {0: None}))
-    connection.execute(statement("complexity_opinions"), vars(DEFINITION))
-    row = connection.execute("SELECT difficulty FROM complexity_opinions").fetchone()
+    row = connection.execute(
+        sql.SQL("SELECT signal / weight FROM ({}) AS sums").format(sums_query(DEFINITION))
+    ).fetchone()
     assert row is not None
     assert row[0] == pytest.approx(expected, abs=1e-12)
 

@@ -9,7 +9,7 @@ WITH histories AS (
         actor_id,
         sum(reviews)::double precision AS reviews,
         date_part('epoch', max(last_reviewed_at) - min(first_reviewed_at)) / 86400 AS days
-    FROM complexity_opinions
+    FROM workers.complexity_actors
     GROUP BY actor_id
 )
 

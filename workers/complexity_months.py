@@ -1,0 +1,179 @@
+"""Summing months up: from their reviews to sums per actor and card, in tables of our own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import psycopg
+from psycopg import sql
+
+from workers import complexity_replica
+from workers.complexity_definition import Definition
+from workers.complexity_state import (
+    MONTH_LOCK_CLASS,
+    Source,
+    begin_snapshot,
+    definition_text,
+    dirty_months,
+    find_sources,
+)
+from workers.database import statement
+
+# Reviews that are summed up by one statement, so that its hash table stays in memory.
+ROWS_PER_STATEMENT = 500_000
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What summing months up did."""
+
+    months: int
+    read: int
+    replica: bool
+    seconds: float
+
+
+def tune(connection: psycopg.Connection) -> None:
+    """Set up the transaction for statements that sort and hash everything."""
+    # Compiling queries that run once does not pay.
+    connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+
+
+def batches(months: dict[date, int], rows: int) -> list[list[date]]:
+    """Divide months, with their numbers of reviews, into batches of neighbours of up to `rows`.
+
+    A month with more is a batch of its own.
+    """
+    result: list[list[date]] = []
+    filled = 0
+    for month in sorted(months):
+        if not result or filled + months[month] > rows:
+            result.append([])
+            filled = 0
+        result[-1].append(month)
+        filled += months[month]
+    return result
+
+
+def sum_months(
+    connection: psycopg.Connection,
+    definition: Definition,
+    months: Iterable[date],
+    replica_url: str | None = None,
+) -> Summed:
+    """Sum those of the months up that need it, all in one transaction.
+
+    Whoever sums the same month at the same time is waited for, and not repeated.
+    """
+    started = time.perf_counter()
+    wanted = sorted(months)
+    with _month_locks(connection, wanted), connection.transaction():
+        begin_snapshot(connection)
+        tune(connection)
+        sources = find_sources(connection)
+        dirty = dirty_months(connection, sources, definition).keys() & set(wanted)
+        read, replica = 0, False
+        if dirty:
+            read, replica = _sum(connection, definition, sorted(dirty), sources, replica_url)
+    return Summed(len(dirty), read, replica, round(time.perf_counter() - started, 3))
+
+
+@contextmanager
+def _month_locks(connection: psycopg.Connection, months: list[date]) -> Generator[None]:
+    """Hold the months, all in the same order; taken before the transaction has its snapshot."""
+    held: list[int] = []
+    try:
+        for month in months:
+            key = month.year * 12 + month.month
+            connection.execute("SELECT pg_advisory_lock(%s, %s)", [MONTH_LOCK_CLASS, key])
+            held.append(key)
+        yield
+    finally:
+        # If the connection broke, the server has released them.
+        if not connection.broken:
+            for key in held:
+                connection.execute("SELECT pg_advisory_unlock(%s, %s)", [MONTH_LOCK_CLASS, key])
+
+
+def _sum(
+    connection: psycopg.Connection,
+    definition: Definition,
+    months: list[date],
+    sources: list[Source],
+    replica_url: str | None,
+) -> tuple[int, bool]:
+    """Replace what is kept of the months; return the reviews read, and whether from the replica."""
+    query = sums_query(definition, months)
+    replica = complexity_replica.stage(connection, query, replica_url)
+    if not replica:
+        create = sql.SQL("CREATE TEMPORARY TABLE complexity_stage ON COMMIT DROP AS {}")
+        connection.execute(create.format(query))
+    for table in ("review_changes", "complexity_months", "complexity_actors", "complexity_sums"):
+        connection.execute(
+            sql.SQL("DELETE FROM workers.{} WHERE month = ANY (%s::date[])").format(
+                sql.Identifier(table)
+            ),
+            [months],
+        )
+    connection.execute(statement("complexity_store_sums"))
+    connection.execute(
+        statement("complexity_store_months"),
+        {
+            "definition": definition_text(definition),
+            "ids": [source.id for source in sources],
+            "states": [source.state for source in sources],
+        },
+    )
+    row = connection.execute(
+        "SELECT coalesce(sum(reviews), 0)::bigint FROM workers.complexity_months"
+        " WHERE month = ANY (%s::date[])",
+        [months],
+    ).fetchone()
+    assert row is not None  # noqa: S101 -- an aggregate always has a row
+    return row[0], replica
+
+
+def sums_query(definition: Definition, months: list[date] | None = None) -> sql.Composed:
+    """Return the query of complexity_sums.sql for these months, or for all."""
+    return statement("complexity_sums").format(
+        weight_grade=_number(definition.weight_grade),
+        weight_stability=_number(definition.weight_stability),
+        weight_retrievability=_number(definition.weight_retrievability),
+        decay_per_day=_number(definition.decay_per_day),
+        months=sql.SQL("TRUE") if months is None else _within(months),
+    )
+
+
+def _number(value: float) -> sql.Composed:
+    return sql.SQL("{}::double precision").format(value)
+
+
+def _within(months: list[date]) -> sql.Composed:
+    """Return the condition that a review lies in one of the months, as few ranges of time.
+
+    Ranges let Postgres leave partitions out, and use an index where there is one.
+    """
+    ranges: list[tuple[date, date]] = []
+    for month in months:
+        after = next_month(month)
+        if ranges and ranges[-1][1] == month:
+            ranges[-1] = (ranges[-1][0], after)
+        else:
+            ranges.append((month, after))
+    return sql.SQL("({})").format(
+        sql.SQL(" OR ").join(
+            sql.SQL("reviewed_at >= {}::timestamp AND reviewed_at < {}::timestamp").format(
+                first.isoformat(), after.isoformat()
+            )
+            for first, after in ranges
+        )
+    )
+
+
+def next_month(month: date) -> date:
+    """Return the first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
