@@ -48,7 +48,7 @@ def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg
 
     `url` is a postgresql:// URL; a `connect_timeout` or keepalive setting in it wins over ours.
     Raises DatabaseError, its text free of passwords, when the server is not to be reached or does
-    not let us in.
+    not let us in, and when `url` leads through a pool of connections.
     """
     try:
         given = conninfo_to_dict(url)
@@ -57,16 +57,35 @@ def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg
     defaults = {"connect_timeout": _CONNECT_SECONDS, **_KEEPALIVES}
     options = {name: value for name, value in defaults.items() if name not in given}
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             url,
             autocommit=autocommit,
             application_name=application_name,
             **options,  # pyright: ignore[reportArgumentType] -- libpq's own parameters
         )
+        pooled = _is_pooled(connection)
     except psycopg.Error as error:
         raise DatabaseError(
             f"cannot connect to {place(url)}: {_without_secrets(str(error), given)}"
         ) from None
+    if pooled:
+        connection.close()
+        raise DatabaseError(
+            f"{place(url)} is a pool of connections (pgbouncer or its like), where the locks of a"
+            " session are nobody's: give the address of the Postgres server itself"
+        )
+    return connection
+
+
+def _is_pooled(connection: psycopg.Connection) -> bool:
+    """Return whether another process serves us than the one that answered when we connected.
+
+    A pool makes up what it tells of the process, for it has none to tell of yet.
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    return row is not None and row[0] != connection.info.backend_pid
 
 
 def place(url: str) -> str:

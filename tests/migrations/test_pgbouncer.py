@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -19,6 +22,7 @@ from psycopg_pool import ConnectionPool
 
 from tests import debian
 from tests.migrations import node_application
+from tests.migrations.databases import fingerprint
 from tests.migrations.node_application import compiled, reviews, running
 from tests.migrations.test_typeorm import expect_told, is_partitioned, phases_and_back
 from tests.servers import PgBouncer, running_pgbouncer
@@ -173,3 +177,21 @@ def test_clients_of_a_pool_see_no_error_in_any_phase_and_lose_nothing(
     known = {key: (row["rating"], row["reviewedAt"]) for key, row in written.items()}
     assert known == clients.known
     expect_told({**before, **written}, application, database_url)
+
+
+def test_what_changes_the_schema_refuses_to_go_through_a_pool(
+    database_url: str, pgbouncer: PgBouncer
+) -> None:
+    node_application.create(database_url)
+    before = fingerprint(database_url)
+    for arguments in (("migrations", "upgrade"), ("migrations.partition", "run")):
+        completed = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env={**os.environ, "DATABASE_URL": pgbouncer.url_for(database_url)},
+            capture_output=True,
+            text=True,
+        )
+        assert completed.returncode == 1
+        assert "is a pool of connections" in completed.stderr
+        assert completed.stderr.count("\n") == 1
+    assert fingerprint(database_url) == before
