@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter
 
 from workers import service
 from workers.metrics import new_registry
 from workers.partitioning_metrics import PartitioningCollector
-from workers.queue_metrics import QueueCollector
+from workers.queue_metrics import Discovery, QueueCollector
 from workers.service import Stop
 from workers.settings import ExporterSettings
 
@@ -15,6 +17,12 @@ from workers.settings import ExporterSettings
 def _nothing_missing() -> list[str]:
     # A server that is away is what the exporter is there to report.
     return []
+
+
+def _names(settings: ExporterSettings, redis_url: str) -> Callable[[], list[str]]:
+    if settings.queues:
+        return lambda: settings.queues
+    return Discovery(redis_url, settings.queue_prefix, settings.discovery_seconds).queues
 
 
 def run(settings: ExporterSettings) -> None:
@@ -26,10 +34,10 @@ def run(settings: ExporterSettings) -> None:
         ["source"],
         registry=registry,
     )
-    queues = QueueCollector(
-        settings.redis_url.get_secret_value(), settings.queue_prefix, settings.queues, failures
+    redis_url = settings.redis_url.get_secret_value()
+    registry.register(
+        QueueCollector(redis_url, settings.queue_prefix, _names(settings, redis_url), failures)
     )
-    registry.register(queues)
     registry.register(PartitioningCollector(settings.database_url.get_secret_value(), failures))
 
     async def serve(stop: Stop) -> None:

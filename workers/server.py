@@ -5,11 +5,12 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import prometheus_client
 from prometheus_client import CollectorRegistry
+
+from workers import exposition
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -36,15 +37,12 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
 def application(registry: CollectorRegistry, missing: Missing) -> WSGIApplication:
     """Return the WSGI application; `missing` names what the program lacks to do its work."""
-    metrics = cast(
-        "WSGIApplication",
-        prometheus_client.make_wsgi_app(registry),  # pyright: ignore[reportUnknownMemberType]
-    )
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         match environ.get("PATH_INFO"):
             case "/metrics":
-                return metrics(environ, start_response)
+                start_response("200 OK", [("Content-Type", exposition.CONTENT_TYPE)])
+                return [exposition.text(registry)]
             case "/healthz":
                 status, body = "200 OK", "ok"
             case "/readyz":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import valkey
 
 from tests.servers import running_postgres, running_valkey
+from tests.workers import tables
+from tests.workers.network import network_to, through
 from tests.workers.programs import Producer, Program, Programs, programs_on, wait_until
 from workers.queue_metrics import BACKLOG, STATES, count_workers
 
@@ -101,7 +105,11 @@ def test_workers_are_counted_by_name_whichever_library_they_use() -> None:
         "bull:complexity:w:a", "bull:complexity:w:a", "bull:complexity:w:b",
         "bull:Y29tcGxleGl0eQ==:w:node", "bull:complexity", "bull:complexity-2:w:a", "",
     ]  # fmt: skip
-    assert count_workers("bull", "complexity", names) == 4
+    assert count_workers("bull", ["complexity", "complexity-2", "x"], names) == {
+        "complexity": 4,
+        "complexity-2": 1,
+        "x": 0,
+    }
 
 
 def test_the_partitioning_s_progress_is_told_by_table_and_phase(
@@ -134,6 +142,61 @@ def test_the_partitioning_s_progress_is_told_by_table_and_phase(
         assert exporter.value("postgres_up") == 1
         assert exporter.value("exporter_scrape_errors_total", source="postgres") == 1
         assert exporter.value("partitioning_months", table="review_logs") is None
+
+
+def test_all_queues_are_discovered_and_a_scrape_is_one_round_trip(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    for number in range(20):
+        Producer(redis_url, f"queue-{number}").add({})
+    server = valkey.Valkey.from_url(redis_url)
+    server.hset("bull:not-a:queue:meta", "paused", "1")
+    server.set("bull:another:meta", "no hash")
+    with (
+        network_to(urlsplit(redis_url).port or 0) as network,
+        programs_on(database_url, through(redis_url, network), tmp_path) as programs,
+    ):
+        exporter = programs.ready("exporter", QUEUES="[]", DISCOVERY_SECONDS="0.5")
+        wait_until(lambda: exporter.value("bullmq_queue_size", queue="queue-7") == 1)
+        found = {
+            dict(labels)["queue"]
+            for name, labels in exporter.samples()
+            if name == "bullmq_queue_size"
+        }
+        assert found == {f"queue-{number}" for number in range(20)}
+        Producer(redis_url, "late").add({})
+        wait_until(lambda: exporter.value("bullmq_queue_size", queue="late") == 1)
+    with (
+        network_to(urlsplit(redis_url).port or 0) as network,
+        programs_on(database_url, through(redis_url, network), tmp_path) as programs,
+    ):
+        names = [f"queue-{number}" for number in range(20)]
+        exporter = programs.ready("exporter", QUEUES=json.dumps(names))
+        exporter.samples()  # the connection is made
+        before = network.exchanges
+        for _ in range(5):
+            exporter.samples()
+        assert network.exchanges - before == 5
+
+
+def test_jobs_whose_worker_vanished_are_told_until_another_takes_them(
+    connection: psycopg.Connection, programs: Programs, fsrs_queue: Producer
+) -> None:
+    exporter = programs.ready("exporter")
+    worker = programs.ready(FSRS)
+    actor = tables.add_actor(connection)
+    with connection.transaction():
+        connection.execute("LOCK TABLE review_logs IN ACCESS EXCLUSIVE MODE")
+        job = fsrs_queue.add({"actorId": str(actor)})
+        wait_until(lambda: worker.value("jobs_active", queue=FSRS) == 1)
+        assert exporter.value("bullmq_jobs_stalled", queue=FSRS) == 0
+        worker.kill()
+        wait_until(lambda: exporter.value("bullmq_jobs_stalled", queue=FSRS) == 1)
+    programs.ready(FSRS)
+    fsrs_queue.wait_for(job, "completed")
+    assert exporter.value("bullmq_jobs_stalled", queue=FSRS) == 0
+    assert exporter.value("bullmq_jobs_finished_total", queue=FSRS, state="completed") == 1
+    assert exporter.value("bullmq_jobs_finished_total", queue=FSRS, state="failed") == 0
 
 
 @pytest.mark.slow
