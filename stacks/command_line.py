@@ -150,7 +150,11 @@ def _fail(message: str) -> NoReturn:
 
 
 def _stack(name: str) -> Stack:
-    return Stack(name, pulumi_environment(ROOT))
+    environment = pulumi_environment(ROOT)
+    if name == "local":
+        # The providers of the other stacks are installed Python packages too: of no use here.
+        environment["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+    return Stack(name, environment)
 
 
 @application.command()
