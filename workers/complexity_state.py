@@ -52,7 +52,6 @@ class Source:
     name: str
     state: str | None
     installable: bool
-    rows_estimated: int
 
 
 def definition_text(definition: Definition) -> str:

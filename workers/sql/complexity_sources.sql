@@ -15,7 +15,7 @@ SELECT
     source.oid::bigint AS id,
     source.oid::regclass::text AS name,
     CASE WHEN coalesce(
-        tracker.tgenabled = 'A'
+        source.relkind = 'r' AND tracker.tgenabled = 'A'
         -- AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, without a condition or columns.
         AND tracker.tgtype = 29 AND tracker.tgqual IS NULL AND tracker.tgnargs = 0
         AND tracker.tgattr::text = '' AND function.prosrc = %(body)s AND function.prosecdef
@@ -32,8 +32,7 @@ SELECT
         tracker.oid IS NULL
         OR tracker.tgenabled <> 'A'
         OR function.prosrc IS DISTINCT FROM %(body)s
-    ) AS installable,
-    greatest(source.reltuples, pg_relation_size(source.oid) / 300)::bigint AS rows_estimated
+    ) AS installable
 FROM family
 INNER JOIN pg_class AS source ON family.id = source.oid AND source.relkind <> 'p'
 LEFT JOIN pg_trigger AS tracker
