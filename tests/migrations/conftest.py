@@ -1,14 +1,26 @@
-"""Fixtures of the database tests: a second version of Postgres."""
+"""Fixtures of the database tests: the application's own client, a second version of Postgres."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from migrations import typeorm
 from tests import debian
+from tests.migrations.node_application import compiled
 from tests.servers import PostgresServer, running_installation
+
+
+@pytest.fixture(scope="session")
+def client_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of the application's client, compiled together with the schema's revisions."""
+    directory = tmp_path_factory.mktemp("typeorm") / "migrations"
+    typeorm.write(typeorm.migrations(), directory)
+    with compiled(directory) as program:
+        yield program
 
 
 @pytest.fixture(scope="session")

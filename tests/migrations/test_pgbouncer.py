@@ -23,7 +23,7 @@ from psycopg_pool import ConnectionPool
 from tests import debian
 from tests.migrations import node_application
 from tests.migrations.databases import fingerprint
-from tests.migrations.node_application import compiled, reviews, running
+from tests.migrations.node_application import reviews, running
 from tests.migrations.test_typeorm import expect_told, is_partitioned, phases_and_back
 from tests.servers import PgBouncer, running_pgbouncer
 from tests.soak import times
@@ -32,12 +32,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 * times(1))]
 
 SERVER_CONNECTIONS = 3
 CLIENTS = 3
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    with compiled() as directory:
-        yield directory
 
 
 @pytest.fixture
@@ -153,12 +147,12 @@ def statistics(pool: PgBouncer, url: str) -> dict[str, dict[str, int]]:
 
 
 def test_clients_of_a_pool_see_no_error_in_any_phase_and_lose_nothing(
-    database_url: str, pgbouncer: PgBouncer, program: Path
+    database_url: str, pgbouncer: PgBouncer, client_program: Path
 ) -> None:
     node_application.create(database_url)
     before = reviews(database_url)
     url = pgbouncer.url_for(database_url)
-    with running(program, url, PREPARED="0") as application:
+    with running(client_program, url, PREPARED="0") as application:
         # It has claimed its reviews, then others may come.
         application.wait_for(1)
         with Clients(url) as clients:

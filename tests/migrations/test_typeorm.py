@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -16,7 +15,6 @@ from tests.migrations import node_application
 from tests.migrations.node_application import (
     Application,
     Row,
-    compiled,
     differences,
     reviews,
     running,
@@ -33,12 +31,6 @@ _EVERY_ACTION = {
     *("repeatableRead", "rolledBack", "locked", "newCard", "deleteCard"),
     *("preparedFind", "preparedInsert", "preparedMove"),
 }
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    with compiled() as directory:
-        yield directory
 
 
 def partition(url: str, *arguments: str) -> dict[str, object]:
@@ -89,12 +81,12 @@ def expect_told(before: dict[str, Row], application: Application, url: str) -> N
 @pytest.mark.timeout(300 * times(1))
 @pytest.mark.parametrize("database", ["database_url", "postgres15_url"])
 def test_the_application_sees_no_error_in_any_phase_and_finds_what_it_wrote(
-    database: str, program: Path, request: pytest.FixtureRequest
+    database: str, client_program: Path, request: pytest.FixtureRequest
 ) -> None:
     url: str = request.getfixturevalue(database)
     node_application.create(url)
     before = reviews(url)
-    with running(program, url) as application:
+    with running(client_program, url) as application:
         phases_and_back(url, application)
         code = application.stop()
     assert (application.errors, code) == ([], 0)
@@ -104,10 +96,10 @@ def test_the_application_sees_no_error_in_any_phase_and_finds_what_it_wrote(
 
 
 def test_the_client_tells_what_it_finds_otherwise_than_it_wrote_it(
-    database_url: str, program: Path
+    database_url: str, client_program: Path
 ) -> None:
     node_application.create(database_url)
-    with running(program, database_url) as application:
+    with running(client_program, database_url) as application:
         application.wait_for(20)
         with psycopg.connect(database_url) as connection:
             connection.execute("UPDATE review_logs SET elapsed_time = -1")
@@ -118,9 +110,9 @@ def test_the_client_tells_what_it_finds_otherwise_than_it_wrote_it(
     assert "elapsedTime" in application.errors[0]["message"]
 
 
-def test_the_client_tells_an_error_of_the_database(database_url: str, program: Path) -> None:
+def test_the_client_tells_an_error_of_the_database(database_url: str, client_program: Path) -> None:
     node_application.create(database_url)
-    with running(program, database_url) as application:
+    with running(client_program, database_url) as application:
         application.wait_for(20)
         with psycopg.connect(database_url) as connection:
             connection.execute("ALTER TABLE review_logs RENAME TO reviews")

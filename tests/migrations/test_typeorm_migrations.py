@@ -11,7 +11,6 @@ import pytest
 
 from migrations import schema, typeorm
 from tests.migrations.databases import TYPEORM, contents, fingerprint, session
-from tests.migrations.node_application import compiled
 from tests.migrations.test_command_line import Call, call
 from tests.node import node
 
@@ -82,27 +81,21 @@ def test_what_a_template_literal_would_take_as_its_own_is_escaped() -> None:
     assert migration.source.startswith("/** Revision 0009: Odd * / one. */")
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("typeorm") / "migrations"
-    typeorm.write(typeorm.migrations(), directory)
-    with compiled(directory) as program:
-        yield program
-
-
-def typeorm_command(program: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def typeorm_command(
+    client_program: Path, url: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """Run TypeORM's own command on the compiled data source."""
-    command = program.parents[1] / "node_modules" / "typeorm" / "cli.js"
+    command = client_program.parents[1] / "node_modules" / "typeorm" / "cli.js"
     return subprocess.run(
-        [node().node, command, *arguments, "-d", program / "data-source.js"],
+        [node().node, command, *arguments, "-d", client_program / "data-source.js"],
         env={**node().environment, "DATABASE_URL": url},
         capture_output=True,
         text=True,
     )
 
 
-def migrate(program: Path, url: str, mode: str = "each") -> str:
-    completed = typeorm_command(program, url, "migration:run", "--transaction", mode)
+def migrate(client_program: Path, url: str, mode: str = "each") -> str:
+    completed = typeorm_command(client_program, url, "migration:run", "--transaction", mode)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return completed.stdout
 
@@ -128,7 +121,7 @@ def adopt(url: str) -> None:
 @pytest.mark.parametrize("mode", ["each", "all"])
 @pytest.mark.parametrize("adopted", [False, True], ids=["empty", "adopted"])
 def test_typeorm_makes_the_schema_that_upgrade_makes_and_either_adopts_the_others(
-    database_url: str, other_url: str, program: Path, adopted: bool, mode: str
+    database_url: str, other_url: str, client_program: Path, adopted: bool, mode: str
 ) -> None:
     before = None
     if adopted:
@@ -136,25 +129,25 @@ def test_typeorm_makes_the_schema_that_upgrade_makes_and_either_adopts_the_other
         adopt(database_url)
         before = contents(database_url)
     schema.upgrade(other_url)
-    told = migrate(program, database_url, mode)
+    told = migrate(client_program, database_url, mode)
     assert told.count("executed successfully") == len(schema.revisions())
     expected = application_schema(other_url)
     assert application_schema(database_url) == expected
     assert contents(database_url, _ADDED) == (before or contents(database_url))
-    assert "No migrations are pending" in migrate(program, database_url, mode)
+    assert "No migrations are pending" in migrate(client_program, database_url, mode)
 
     assert len(schema.upgrade(database_url).applied) == len(schema.revisions())
     assert application_schema(database_url) == expected
-    migrate(program, other_url, mode)
+    migrate(client_program, other_url, mode)
     assert application_schema(other_url) == expected
     assert schema.status(other_url).pending == ()
 
 
 @pytest.mark.slow
-def test_a_migration_is_not_reverted(database_url: str, program: Path) -> None:
-    migrate(program, database_url)
+def test_a_migration_is_not_reverted(database_url: str, client_program: Path) -> None:
+    migrate(client_program, database_url)
     before = fingerprint(database_url)
-    completed = typeorm_command(program, database_url, "migration:revert")
+    completed = typeorm_command(client_program, database_url, "migration:revert")
     assert completed.returncode == 1
     assert "roll forward" in completed.stdout + completed.stderr
     assert fingerprint(database_url) == before
@@ -162,12 +155,12 @@ def test_a_migration_is_not_reverted(database_url: str, program: Path) -> None:
 
 @pytest.mark.slow
 def test_tables_that_do_not_fit_are_refused_and_left_as_they_are(
-    database_url: str, program: Path
+    database_url: str, client_program: Path
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE actors (id integer)")
     before = application_schema(database_url)
-    completed = typeorm_command(program, database_url, "migration:run", "-t", "each")
+    completed = typeorm_command(client_program, database_url, "migration:run", "-t", "each")
     assert completed.returncode == 1
     assert "actors.id is integer, expected uuid" in completed.stdout + completed.stderr
     assert application_schema(database_url) == before
@@ -175,15 +168,15 @@ def test_tables_that_do_not_fit_are_refused_and_left_as_they_are(
 
 @pytest.mark.slow
 def test_a_migration_waits_shortly_for_its_lock_and_only_in_a_transaction(
-    database_url: str, program: Path
+    database_url: str, client_program: Path
 ) -> None:
     adopt(database_url)
     before = application_schema(database_url)
     with session(database_url, "report", "LOCK TABLE actors IN ACCESS SHARE MODE"):
-        completed = typeorm_command(program, database_url, "migration:run", "-t", "all")
+        completed = typeorm_command(client_program, database_url, "migration:run", "-t", "all")
         assert completed.returncode == 1
         assert "lock timeout" in completed.stdout + completed.stderr
-    completed = typeorm_command(program, database_url, "migration:run", "-t", "none")
+    completed = typeorm_command(client_program, database_url, "migration:run", "-t", "none")
     assert completed.returncode == 1
     assert "needs a transaction" in completed.stdout + completed.stderr
     assert application_schema(database_url) == before
