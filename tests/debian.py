@@ -100,50 +100,59 @@ def _only_one(name: str) -> Iterator[None]:
 
 
 def _unpack_all(root: Path, packages: tuple[str, ...]) -> None:
+    apt = Apt(_HOME / ".apt")
     done: list[str] = []
     wanted = list(packages)
     missing: set[str] = set()
     for _ in range(_ROUNDS):
-        _fetch(root, wanted)
+        if wanted:
+            _fetch(apt, root, wanted)
         done += wanted
         missing = missing_libraries(root)
         if not missing:
             return
-        wanted = [package for package in _libraries_of(wanted) if package not in done]
-    raise UnavailableError(
-        f"{', '.join(packages)}: {', '.join(sorted(missing))} are not to be found"
-    )
+        wanted = [package for package in apt.libraries_of(wanted) if package not in done]
+    lacking = ", ".join(sorted(missing))
+    raise UnavailableError(f"{', '.join(packages)}: no package with {lacking} was found")
 
 
-def _fetch(root: Path, packages: list[str]) -> None:
-    if not packages:
-        return
+def _fetch(apt: Apt, root: Path, packages: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="debian-") as directory:
-        _download(Path(directory), packages)
+        apt.download(Path(directory), packages)
         for archive in Path(directory).glob("*.deb"):
             _run("dpkg-deb", "-x", str(archive), str(root))
 
 
-def _download(directory: Path, packages: list[str]) -> None:
-    # As root, apt would hand the download to a user of its own, who has no access here.
-    options = ["-o", "APT::Sandbox::User=root"]
-    try:
-        _run("apt-get", *options, "download", *packages, directory=directory)
-    except UnavailableError:
-        # The machine's package lists are missing, or too old. Ours are beside them, not in place.
-        state = _HOME / ".apt"
-        (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        options += ["-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]
-        _run("apt-get", *options, "update", directory=directory)
-        _run("apt-get", *options, "download", *packages, directory=directory)
+class Apt:
+    """apt with the machine's package lists, or, where those do not serve, with lists of our own."""
 
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        # As root, apt would hand a download to a user of its own, who has no access here.
+        self._options = ["-o", "APT::Sandbox::User=root"]
 
-def _libraries_of(packages: list[str]) -> list[str]:
-    """Return the library packages that these depend on and the machine does not have."""
-    only = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
-    told = _run("apt-cache", "depends", *(f"--no-{kind}" for kind in only), *packages)
-    names = {line.split()[-1] for line in told.splitlines() if " Depends: lib" in line}
-    return sorted(name for name in names if not _is_installed(name))
+    def download(self, directory: Path, packages: list[str]) -> None:
+        """Put the packages' archives into the directory. Raises UnavailableError."""
+        command = ["download", *packages]
+        try:
+            _run("apt-get", *self._options, *command, directory=directory)
+        except UnavailableError:
+            # The machine's lists are missing, or too old.
+            lists = self._state / "lists"
+            (lists / "partial").mkdir(parents=True, exist_ok=True)
+            self._options += ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={self._state}"]
+            _run("apt-get", *self._options, "update")
+            _run("apt-get", *self._options, *command, directory=directory)
+
+    def libraries_of(self, packages: list[str]) -> list[str]:
+        """Return the library packages that these depend on and the machine does not have."""
+        if not packages:
+            return []
+        only = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+        flags = [f"--no-{kind}" for kind in only]
+        told = _run("apt-cache", *self._options, "depends", *flags, *packages)
+        names = {line.split()[-1] for line in told.splitlines() if " Depends: lib" in line}
+        return sorted(name for name in names if not _is_installed(name))
 
 
 def _is_installed(package: str) -> bool:
