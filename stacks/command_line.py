@@ -91,10 +91,19 @@ class Stack:
         salt_file = self._initial_directory / self._settings_file.name
         if not salt_file.exists():
             return []
-        settings = self._settings_file.read_text()
-        if re.search(r"^(encryptionsalt|secretsprovider|encryptedkey):", settings, re.MULTILINE):
-            return []
         salt = salt_file.read_text()
+        settings = self._settings_file.read_text()
+        if re.search(r"^secretsprovider:", settings, re.MULTILINE):
+            return []
+        if settings.endswith(salt):
+            # Written there by pulumi, called by hand; of no use to other checkouts.
+            settings = settings.removesuffix(salt)
+            self._settings_file.write_text(settings)
+        elif re.search(r"^encryptionsalt:", settings, re.MULTILINE):
+            _fail(
+                f"{self._settings_file.name} holds the encryptionsalt of another checkout's state: "
+                "remove that line"
+            )
         merged = self.directory / self._settings_file.name
         merged.write_text(
             f"# Made from {self._settings_file.name}; edit that one.\n{settings}{salt}"

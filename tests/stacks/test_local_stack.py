@@ -195,6 +195,22 @@ def test_a_second_up_changes_nothing(checkout: Checkout, brought_up: str) -> Non
     checkout.pulumi("preview", "--stack", "local", "--refresh", "--expect-no-changes")
 
 
+def test_what_pulumi_called_by_hand_writes_into_the_settings_is_taken_out_again(
+    checkout: Checkout, brought_up: str
+) -> None:
+    settings = checkout.root / "Pulumi.local.yaml"
+    before = (checkout.root / ".local" / "local" / "Pulumi.local.yaml").read_text()
+    checkout.pulumi("preview", "--stack", "local")
+    assert "encryptionsalt" in settings.read_text()
+    checkout.stacks("preview")
+    assert settings.read_text() in before
+    settings.write_text(settings.read_text() + "encryptionsalt: v1:of:another\n")
+    refused = checkout.stacks("preview", check=False)
+    assert refused.returncode == 1
+    assert "Pulumi.local.yaml holds the encryptionsalt of another checkout" in refused.stderr
+    settings.write_text(settings.read_text().replace("encryptionsalt: v1:of:another\n", ""))
+
+
 def test_env_prints_the_addresses_for_a_shell(checkout: Checkout, outputs: dict[str, Any]) -> None:
     exported = checkout.exports()
     for name in ("database_url", "redis_url", "prometheus_url", "alertmanager_url"):
