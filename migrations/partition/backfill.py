@@ -23,6 +23,7 @@ from migrations.partition.phases import Phase
 from migrations.partition.plan import has_key_index, same_shape
 from migrations.partition.progress import Progress
 from migrations.partition.statements import names_list, template
+from migrations.partition.throttle import Throttle
 
 SLICE_SECONDS = 1.0
 """How long a slice should take: what a kill costs at most."""
@@ -40,6 +41,8 @@ class _Work:
     table_id: int
     generation: int
     drain: Drain
+    throttle: Throttle
+    """`wait` between pieces of work: while it is paused, or others need the server more."""
     progress: Progress
     sliced: bool
     """Whether an index finds the rows of a part of a month."""
@@ -61,7 +64,7 @@ def backfill(engine: Engine) -> Outcome:
         rows = sum(month.rows for month in months)
         return Outcome("found", f"all {len(months)} months are live", rows=rows, months=len(months))
     found = sum(month.rows for month in months)
-    connection.execute(sql.SQL("ANALYZE {}").format(engine.names.live))
+    connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(engine.names.live))
     old, _ = same_shape(engine, engine.names.table, engine.names.partitioned_name)
     bookkeeping.update(connection, record.id, rows_estimated=old.rows_estimated)
     progress = Progress(engine.reporter, "backfill", old.rows_estimated, found)
@@ -71,14 +74,16 @@ def backfill(engine: Engine) -> Outcome:
         table_id=record.id,
         generation=record.generation,
         drain=Drain.of(engine, old),
+        throttle=Throttle(engine, record.id),
         progress=progress,
         sliced=has_key_index(old, engine.spec.key),
         rows_a_month=max(1, old.rows_estimated // max(1, len(months))),
     )
+    work.throttle.begin(connection)
     bring_live(work, todo)
     progress.finish()
     # Autovacuum never analyzes a partitioned table itself; the planner needs it after cutover.
-    connection.execute(sql.SQL("ANALYZE {}").format(engine.names.partitioned))
+    connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(engine.names.partitioned))
     with connection.transaction():
         bookkeeping.note_copied(connection, record.id)
         bookkeeping.set_phase(connection, record.id, Phase.BACKFILL)
@@ -134,12 +139,15 @@ def bring_month_live(
     partition = work.engine.names.partition(partition_name)
     started = time.monotonic()
     width = _first_width(work, month)
+    work.throttle.wait(session)
     while (next_width := _load_slice(work, session, month, partition, width)) is not None:
         width = next_width
+        work.throttle.wait(session)
+    work.throttle.wait(session)
     _index(work, session, month, partition, partition_name)
     _attach(work, session, month, partition)
     _catch_up(work, session, month, partition)
-    session.execute(sql.SQL("ANALYZE {}").format(partition))
+    session.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(partition))
     bookkeeping.update_month(
         session, work.table_id, month, seconds=round(time.monotonic() - started, 3)
     )
@@ -317,8 +325,11 @@ def backfill_added(engine: Engine, table: Table, record: Record) -> int:
     if todo:
         progress = Progress(engine.reporter, "new months", 0)
         drain = Drain.of(engine, table)
+        throttle = Throttle(engine, table_id)
         sliced = has_key_index(table, engine.spec.key)
-        work = _Work(engine, table, table_id, record.generation, drain, progress, sliced, 1)
+        work = _Work(
+            engine, table, table_id, record.generation, drain, throttle, progress, sliced, 1
+        )
         bring_live(work, todo)
         bookkeeping.note_copied(engine.connection, table_id)
     return len(todo)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from migrations.partition.errors import Refused
 from migrations.partition.names import SCHEMA
@@ -43,6 +43,11 @@ class Record:
     foreign_keys: list[dict[str, Any]] | None
     foreign_keys_validated: bool
     retired_at: datetime | None
+    # Absent from the bookkeeping of earlier versions, until `upgrade`.
+    paused_at: datetime | None = None
+    paused_by: str | None = None
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phase", Phase(self.phase))
@@ -72,17 +77,34 @@ def create(connection: psycopg.Connection) -> None:
     connection.execute(raw(text("bookkeeping")))
 
 
+def upgrade(connection: psycopg.Connection) -> None:
+    """Add what an earlier version's schema lacks; call it in a transaction."""
+    row = connection.execute(
+        "SELECT to_regclass('partitioning.months') IS NOT NULL"
+        " AND to_regclass('partitioning.expired') IS NULL"
+    ).fetchone()
+    if row and row[0]:
+        create(connection)
+
+
 def find(connection: psycopg.Connection, spec: Spec) -> Record | None:
     """Return the row of the spec's table, None if its partitioning has not begun."""
     if not exists(connection):
         return None
-    with connection.cursor(row_factory=class_row(Record)) as cursor:
-        return cursor.execute(
-            "SELECT id, phase, generation, default_name, rows_estimated, copied_at, verified_rows,"
-            " verified_digest, cut_over_at, foreign_keys, foreign_keys_validated, retired_at"
-            " FROM partitioning.tables WHERE table_name = %s",
-            [spec.table],
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            "SELECT * FROM partitioning.tables WHERE table_name = %s", [spec.table]
         ).fetchone()
+    known = {field.name for field in fields(Record)}
+    return Record(**{name: row[name] for name in row if name in known}) if row else None
+
+
+def begun(connection: psycopg.Connection, spec: Spec) -> Record:
+    """Return the row of the spec's table. Raises Refused if its partitioning has not begun."""
+    record = find(connection, spec)
+    if record is None:
+        raise Refused(f"the partitioning of {spec.table} has not begun: run plan, then prepare")
+    return record
 
 
 def required(connection: psycopg.Connection, spec: Spec, phase: Phase) -> Record:
@@ -132,6 +154,16 @@ def note_copied(connection: psycopg.Connection, table_id: int) -> None:
     """Note that rows are being put into the new table now: older snapshots will not see them."""
     connection.execute(
         "UPDATE partitioning.tables SET copied_at = clock_timestamp() WHERE id = %s", [table_id]
+    )
+
+
+def note_waiting(connection: psycopg.Connection, table_id: int, reason: str | None) -> None:
+    """Note what a run is waiting for, None for nothing."""
+    connection.execute(
+        "UPDATE partitioning.tables SET waiting_for = %(reason)s,"
+        " waiting_since = CASE WHEN %(reason)s::text IS NOT NULL"
+        " THEN coalesce(waiting_since, now()) END WHERE id = %(id)s",
+        {"reason": reason, "id": table_id},
     )
 
 

@@ -16,10 +16,10 @@ import psycopg
 import typer
 
 from migrations.database import DatabaseError, database_url
-from migrations.partition import runs
+from migrations.partition import bookkeeping, runs, throttle
 from migrations.partition.engine import Engine, Options, Outcome, open_session
-from migrations.partition.errors import Refused
-from migrations.partition.locks import operator_lock
+from migrations.partition.errors import Refused, failure
+from migrations.partition.locks import in_short_transaction, operator_lock, starved
 from migrations.partition.phases import Phase
 from migrations.partition.progress import Reporter
 from migrations.partition.spec import SpecError, load_spec
@@ -52,6 +52,24 @@ HoldOption = Annotated[
     float | None,
     typer.Option(min=0, help="Seconds that the old table is kept at least; default: the spec's."),
 ]
+LagOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-lag",
+        min=0,
+        help="Hold back while a standby or subscriber is more seconds behind. Default: 10.",
+    ),
+]
+LagBytesOption = Annotated[
+    int | None,
+    typer.Option("--max-lag-bytes", min=0, help="The same in bytes of the write-ahead log."),
+]
+ActiveOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-active", min=0, help="Hold back while more sessions of others than that are active."
+    ),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Drop the old table, held or different as it may be.")
 ]
@@ -74,7 +92,7 @@ def _run(
     except (Refused, SpecError, DatabaseError) as error:
         outcome = Outcome("refused", str(error))
     except psycopg.Error as error:
-        outcome = Outcome("failed", f"{type(error).__name__}: {error}".strip())
+        outcome = Outcome("failed", failure(error))
     except KeyboardInterrupt:
         outcome = Outcome("refused", "stopped on request; run it again to go on from here")
     succeeded = outcome.outcome not in ("refused", "failed")
@@ -106,10 +124,14 @@ def _outcome(
             signal.signal(number, stop)
         try:
             with operator_lock(engine) if exclusive else nullcontext():
+                if exclusive:
+                    in_short_transaction(engine, "bookkeeping", bookkeeping.upgrade)
                 return work(engine)
         except psycopg.errors.QueryCanceled:
             engine.check_stop()
             raise
+        except psycopg.errors.LockNotAvailable as error:
+            raise starved(engine, f"{purpose}: a lock could not be had") from error
 
 
 @app.command()
@@ -152,10 +174,24 @@ def backfill(
     lock_timeout: TimeoutOption = 500,
     attempts: AttemptsOption = 60,
     jobs: JobsOption = 2,
+    max_lag: LagOption = None,
+    max_lag_bytes: LagBytesOption = None,
+    max_active: ActiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Load all rows, month by month. Goes on where it was stopped."""
-    options = Options(lock_timeout, attempts, jobs)
+    """Load all rows, month by month. Goes on where it was stopped.
+
+    Between two slices it holds back while it is paused, while replication is behind, while
+    sessions wait for locks on the table, and while too many sessions are active.
+    """
+    options = Options(
+        lock_timeout,
+        attempts,
+        jobs,
+        max_lag_seconds=max_lag,
+        max_lag_bytes=max_lag_bytes,
+        max_active=max_active,
+    )
     _run("backfill", runs.PHASES[Phase.BACKFILL], spec, options, as_json)
 
 
@@ -224,6 +260,18 @@ def status(
     """Say which phase is done, how many months are live, and what waits."""
     options = Options(lock_timeout, attempts)
     _run("status", runs.status, spec, options, as_json, exclusive=False)
+
+
+@app.command()
+def pause(spec: SpecOption = SPEC, as_json: JsonOption = False) -> None:
+    """Let a running backfill, on whatever host, stand still after its present slice."""
+    _run("pause", throttle.pause, spec, Options(), as_json, exclusive=False)
+
+
+@app.command()
+def resume(spec: SpecOption = SPEC, as_json: JsonOption = False) -> None:
+    """Let a paused backfill go on."""
+    _run("resume", throttle.resume, spec, Options(), as_json, exclusive=False)
 
 
 @app.command()

@@ -29,6 +29,11 @@ class Options:
     hold: timedelta | None = None
     """Overrides the spec's `hold`."""
     force: bool = False
+    max_lag_seconds: float | None = None
+    """How far a standby may be behind before backfill holds back; None is the default."""
+    max_lag_bytes: int | None = None
+    max_active: int | None = None
+    """How many sessions of others may be active before backfill holds back."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import date
 from typing import TypeVar
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
 from tenacity import (
     RetryCallState,
     RetryError,
@@ -43,15 +43,36 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s::oid
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
+# Of the tables that foreign keys point at only locks against writers count; all, when one of these
+# was what could not be had. The engine's own sessions share one application_name.
 _BLOCKERS = """
-SELECT DISTINCT format('pid %%s%%s%%s%%s', l.pid, coalesce(' (' || a.usename || ')', ''),
-    coalesce(', transaction open for ' || date_trunc('second', now() - a.xact_start), ''),
-    coalesce(', ' || a.state || ': ' || left(a.query, 60), ''))
-FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)
-WHERE l.granted AND l.pid <> pg_backend_pid()
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (l.relation = to_regclass(%s) OR l.locktype = 'advisory' AND l.classid = %s::oid)
-LIMIT 5
+WITH own AS (
+    SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest(%(relations)s::text[]) AS name
+    WHERE to_regclass(name) IS NOT NULL
+    UNION SELECT r.ev_class FROM pg_depend AS d
+    JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(%(live)s)
+    UNION SELECT i.inhrelid FROM pg_inherits AS i
+    JOIN unnest(%(relations)s::text[]) AS name ON i.inhparent = to_regclass(name)
+), holders AS (
+    SELECT DISTINCT l.pid, CASE WHEN l.pid IS NULL THEN l.virtualtransaction END AS prepared
+    FROM pg_locks AS l
+    WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (l.relation IN (TABLE own)
+            OR (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+                AND l.relation IN (SELECT confrelid FROM pg_constraint
+                    WHERE contype = 'f' AND conrelid IN (TABLE own))
+            OR l.locktype = 'advisory' AND l.classid = %(month_class)s::oid)
+)
+SELECT CASE WHEN h.pid IS NULL
+    THEN format('prepared transaction %%s (pg_prepared_xacts)', h.prepared)
+    ELSE format('pid %%s%%s%%s%%s', h.pid, coalesce(' (' || a.usename || ')', ''),
+        coalesce(', transaction open for ' || date_trunc('second', now() - a.xact_start), ''),
+        coalesce(', ' || a.state || ': ' || left(a.query, 60), '')) END
+FROM holders AS h LEFT JOIN pg_stat_activity AS a USING (pid)
+WHERE a.application_name IS DISTINCT FROM nullif(current_setting('application_name'), '')
+ORDER BY a.xact_start NULLS FIRST LIMIT 5
 """
 
 
@@ -104,16 +125,28 @@ def operator_lock(engine: Engine) -> Generator[None]:
             engine.connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", parameters)
 
 
-def blockers(engine: Engine, table_id: int | None) -> list[str]:
-    """Say who holds locks on the table, or on one of its months."""
-    rows = engine.connection.execute(
+def blockers(
+    engine: Engine,
+    table_id: int | None,
+    connection: psycopg.Connection | None = None,
+    readers: bool = False,
+) -> list[str]:
+    """Say who holds locks on the table, its copy, its views, its months, or what it refers to.
+
+    The oldest first. With `readers` also who merely reads what it refers to.
+    """
+    names = engine.names
+    relations = (names.live, names.partitioned, names.retired)
+    rows = (connection or engine.connection).execute(
         _BLOCKERS,
-        [
-            sql.Identifier(engine.names.schema, engine.names.table).as_string(),
-            month_class(table_id) if table_id is not None else 0,
-        ],
-    ).fetchall()
-    return [row[0] for row in rows]
+        {
+            "live": names.live.as_string(),
+            "relations": [relation.as_string() for relation in relations],
+            "readers": readers,
+            "month_class": month_class(table_id) if table_id is not None else 0,
+        },
+    )
+    return [row[0] for row in rows.fetchall()]
 
 
 _growing = wait_random_exponential(multiplier=0.05, max=2, min=0.02)
@@ -165,9 +198,20 @@ def in_short_transaction(
     except RetryError as error:
         cause = error.last_attempt.exception()
         reason = str(cause) if isinstance(cause, NotYet) else "a lock could not be had"
-        held = "; ".join(blockers(engine, table_id)) if engine.connection is session else ""
-        raise LockStarved(
-            f"{what}: {reason}, in {engine.options.attempts} attempts"
-            + (f". In the way: {held}" if held else "")
-            + ". Nothing of it was done; run it again when they have ended, or with more --attempts"
-        ) from cause
+        attempts = f"{reason}, in {engine.options.attempts} attempts"
+        raise starved(engine, f"{what}: {attempts}", table_id, session) from cause
+
+
+def starved(
+    engine: Engine,
+    what: str,
+    table_id: int | None = None,
+    connection: psycopg.Connection | None = None,
+) -> LockStarved:
+    """Return the error for a lock that could not be had, naming who holds locks at this moment."""
+    held = "; ".join(blockers(engine, table_id, connection, readers=True))
+    return LockStarved(
+        what
+        + (f". In the way: {held}" if held else "")
+        + ". Nothing of it was done; run it again when they have ended, or with more --attempts"
+    )

@@ -118,7 +118,9 @@ def undo_prepare(engine: Engine) -> Outcome:
         if left and not left[0]:
             connection.execute("DROP VIEW partitioning.progress")
             connection.execute("DROP FUNCTION partitioning.count_up_to_100000")
-            connection.execute("DROP TABLE partitioning.months, partitioning.tables")
+            connection.execute(
+                "DROP TABLE partitioning.months, partitioning.expired, partitioning.tables"
+            )
             # Without CASCADE: what somebody else put into the schema is not ours to drop.
             connection.execute("DROP SCHEMA partitioning")
 

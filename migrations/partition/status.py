@@ -35,5 +35,9 @@ def status(engine: Engine) -> Outcome:
         lines.append(f"  changes waiting in the log: {pending:,}")
         if default_rows is not None:
             lines.append(f"  rows in the default partition: {default_rows:,}")
+    if record.waiting_for:
+        lines.append(f"  holding back: {record.waiting_for}")
+    elif record.paused_at:
+        lines.append(f"  paused since {record.paused_at:%F %T %Z} by {record.paused_by}")
     lines += [f"  holds locks: {blocker}" for blocker in blockers(engine, record.id)]
     return Outcome("done", "\n".join(lines), rows=rows, months=len(months))

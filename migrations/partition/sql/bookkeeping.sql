@@ -45,6 +45,26 @@ CREATE TABLE IF NOT EXISTS partitioning.months (
     PRIMARY KEY (table_id, month)
 );
 
+-- Whether somebody paused the backfill, and what a run is holding back for.
+ALTER TABLE partitioning.tables
+    ADD COLUMN IF NOT EXISTS paused_at timestamptz,
+    ADD COLUMN IF NOT EXISTS paused_by text,
+    ADD COLUMN IF NOT EXISTS waiting_for text,
+    ADD COLUMN IF NOT EXISTS waiting_since timestamptz;
+
+-- One row a partition that was older than the retention; done_at is null as long as it is not yet
+-- what it should become (fate): archived_as tells under which name, null if dropped.
+CREATE TABLE IF NOT EXISTS partitioning.expired (
+    table_id integer NOT NULL REFERENCES partitioning.tables ON DELETE CASCADE,
+    month date NOT NULL,
+    partition_name text NOT NULL,
+    fate text NOT NULL CHECK (fate IN ('archive', 'drop')),
+    begun_at timestamptz NOT NULL DEFAULT now(),
+    done_at timestamptz,
+    archived_as text,
+    PRIMARY KEY (table_id, month, begun_at)
+);
+
 -- How many rows a relation has, counting no further than 100,000; null where there is no relation.
 CREATE OR REPLACE FUNCTION partitioning.count_up_to_100000(relation_schema text, relation_name text)
 RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
