@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -114,6 +117,87 @@ class LocalSettings(_Section):
     ports: LocalPorts = LocalPorts()
 
 
+RoleArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+SubnetId = Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]
+
+
+class ExistingNetworkSettings(_Section):
+    """A network that this stack does not own: three private and three database subnets."""
+
+    vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
+    private_subnet_ids: tuple[SubnetId, SubnetId, SubnetId]
+    database_subnet_ids: tuple[SubnetId, SubnetId, SubnetId]
+
+
+class ClusterSettings(_Section):
+    """The Kubernetes cluster: a new one, or the name of an `existing` one.
+
+    The API of a new one is reached from outside the network only from `publicCidrs`.
+    """
+
+    existing: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
+    version: Annotated[str, Field(pattern=r"^1\.\d{2}$")] = "1.35"
+    administrators: tuple[RoleArn, ...] = ()
+    public_cidrs: tuple[IPv4Network, ...] = ()
+
+
+class DatabaseSettings(_Section):
+    """RDS Postgres; what is not given is as stacks/aws/environments.py has it. Storage in GiB."""
+
+    version: Annotated[str, Field(pattern=r"^\d{2}$")] = "18"
+    instance_class: Annotated[str, Field(pattern=r"^db\.\w+\.\w+$")] | None = None
+    replica_class: Annotated[str, Field(pattern=r"^db\.\w+\.\w+$")] | None = None
+    storage: Annotated[int, Field(ge=20, le=65_536)] | None = None
+    storage_limit: Annotated[int, Field(ge=20, le=65_536)] | None = None
+    restore_snapshot: Annotated[str, Field(min_length=1)] | None = None
+
+
+class QueueSettings(_Section):
+    """ElastiCache Valkey; another `passwordGeneration` makes another password."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = "8.2"
+    node_type: Annotated[str, Field(pattern=r"^cache\.\w+\.\w+$")] | None = None
+    password_generation: Annotated[int, Field(ge=1)] = 1
+
+
+class AwsSettings(_Section):
+    """What only staging and prod need.
+
+    `zones` are pinned, so that a zone AWS adds moves nothing. `deletable` takes the protection off
+    what holds data, for the update before a `destroy`.
+    """
+
+    environment: Literal["staging", "prod"]
+    account_id: Annotated[str, Field(pattern=r"^\d{12}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    zones: tuple[str, str, str]
+    cidr: IPv4Network = IPv4Network("10.20.0.0/16")
+    deletable: bool = False
+    network: ExistingNetworkSettings | None = None
+    cluster: ClusterSettings = ClusterSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    queue: QueueSettings = QueueSettings()
+
+    @field_validator("cidr")
+    @classmethod
+    def _fits_subnets(cls, cidr: IPv4Network) -> IPv4Network:
+        if not (cidr.is_private and 16 <= cidr.prefixlen <= 20):
+            raise ValueError("takes a private network from /16 to /20")
+        return cidr
+
+    @model_validator(mode="after")
+    def _agrees(self) -> AwsSettings:
+        if len(set(self.zones)) < 3 or any(zone[:-1] != self.region for zone in self.zones):
+            raise ValueError(f"zones: takes three different zones of {self.region}")
+        if (self.cluster.existing is None) != (self.network is None):
+            raise ValueError("cluster.existing and network: take both or neither")
+        if self.cluster.existing is None and not self.cluster.administrators:
+            raise ValueError("cluster.administrators: takes at least one role, or nobody gets in")
+        if any(block.prefixlen < 8 for block in self.cluster.public_cidrs):
+            raise ValueError("cluster.publicCidrs: takes networks of /8 or smaller")
+        return self
+
+
 class Settings(_Section):
     """Everything a stack can be told."""
 
@@ -122,6 +206,7 @@ class Settings(_Section):
     workers: WorkersSettings = WorkersSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     local: LocalSettings = LocalSettings()
+    aws: AwsSettings | None = None
 
 
 def read_settings(configuration: Mapping[str, str]) -> Settings:
@@ -196,6 +281,11 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         "monitoring": MonitoringSettings,
         "local": LocalSettings,
         "local.ports": LocalPorts,
+        "aws": AwsSettings,
+        "aws.network": ExistingNetworkSettings,
+        "aws.cluster": ClusterSettings,
+        "aws.database": DatabaseSettings,
+        "aws.queue": QueueSettings,
         "history.simulated": SimulatedHistorySettings,
         "history.anki": AnkiHistorySettings,
         "history.none": NoHistorySettings,
@@ -219,7 +309,9 @@ def _explained(detail: dict[str, Any]) -> str:
         return f"{key}: unknown key{known}"
     if detail["type"] == "missing":
         return f"{key}: missing"
-    got = "" if path and path[-1] == "webhookUrl" else f"got {detail['input']!r}, "
+    # A section whose parts do not agree is not shown whole; its message names them.
+    hidden = path[-1] == "webhookUrl" or (detail["type"] == "value_error" and path[-1] == "aws")
+    got = "" if hidden else f"got {detail['input']!r}, "
     return f"{key}: {got}{_expectation(detail)}"
 
 
@@ -231,4 +323,4 @@ def _expectation(detail: dict[str, Any]) -> str:
         return f"takes {context['expected']}"
     if "expected_tags" in context:
         return f"takes `source`, one of {context['expected_tags']}"
-    return str(detail["msg"]).replace("Input should be", "takes")
+    return str(detail["msg"]).replace("Input should be", "takes").removeprefix("Value error, ")

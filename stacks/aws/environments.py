@@ -1,0 +1,72 @@
+"""What staging and prod do differently, as data: every such difference is in this file.
+
+Sizes can be changed in a stack's settings (`stacks/settings.py`); what is durable or redundant here
+cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Environment:
+    """How redundant and durable an environment is, and how large where settings do not say.
+
+    `zones_with_nat` and `zones_with_endpoints` count from the first zone. `queue_nodes` is the
+    primary with its replicas. Days are how long backups, snapshots and logs are kept; storage is in
+    GiB.
+    """
+
+    name: str
+    zones_with_nat: int
+    zones_with_endpoints: int
+    database_multi_az: bool
+    database_replica: bool
+    database_class: str
+    database_storage: int
+    database_storage_limit: int
+    backup_days: int
+    queue_nodes: int
+    queue_node_type: str
+    snapshot_days: int
+    log_days: int
+    durable: bool
+    """Deletion protection, `protect` in the state, changes in the maintenance window only."""
+
+
+STAGING = Environment(
+    name="staging",
+    zones_with_nat=1,
+    zones_with_endpoints=1,
+    database_multi_az=False,
+    database_replica=False,
+    database_class="db.t4g.large",
+    database_storage=50,
+    database_storage_limit=500,
+    backup_days=7,
+    queue_nodes=1,
+    queue_node_type="cache.t4g.small",
+    snapshot_days=1,
+    log_days=30,
+    durable=False,
+)
+
+PROD = Environment(
+    name="prod",
+    zones_with_nat=3,
+    zones_with_endpoints=3,
+    database_multi_az=True,
+    database_replica=True,
+    database_class="db.r7g.xlarge",
+    database_storage=200,
+    database_storage_limit=2000,
+    backup_days=30,
+    queue_nodes=3,
+    queue_node_type="cache.r7g.large",
+    snapshot_days=14,
+    log_days=365,
+    durable=True,
+)
+
+ENVIRONMENTS = {environment.name: environment for environment in (STAGING, PROD)}

@@ -1,0 +1,44 @@
+"""Keys: our own, rotated, and there as long as what they encrypted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stacks.aws.encryption import PURPOSES
+from tests.stacks.aws.mocks import foundation, foundation_with, settings
+
+KEY = "kms/key:Key"
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_every_purpose_has_a_rotated_key_that_is_slow_to_go(environment: str) -> None:
+    keys = foundation(environment)[0].of(KEY)
+    assert set(keys) == {f"platform-key-{purpose}" for purpose in PURPOSES}
+    for key in keys.values():
+        assert key.inputs["enableKeyRotation"] is True
+        assert key.inputs["deletionWindowInDays"] == 30
+
+
+def test_keys_of_prod_are_protected_and_outlive_the_stack() -> None:
+    assert all(key.protect and key.retained for key in foundation("prod")[0].of(KEY).values())
+    assert not any(key.protect for key in foundation("staging")[0].of(KEY).values())
+
+
+def test_only_the_key_of_logs_serves_cloudwatch_and_only_this_accounts_groups() -> None:
+    for name, key in foundation("prod")[0].of(KEY).items():
+        statements = json.loads(key.inputs["policy"])["Statement"]
+        services = [each for each in statements if "Service" in each["Principal"]]
+        assert bool(services) == (name == "platform-key-logs")
+        for each in services:
+            assert "123456789012:log-group:*" in json.dumps(each["Condition"])
+
+
+def test_protection_comes_off_by_a_setting_before_a_destroy() -> None:
+    declarations, _ = foundation_with(settings("prod", deletable=True))
+    assert not any(resource.protect or resource.retained for resource in declarations.resources)
+    instance = declarations.one("rds/instance:Instance", "platform-database")
+    assert instance["deletionProtection"] is False
+    assert instance["skipFinalSnapshot"] is False
+    assert instance["multiAz"] is True
