@@ -7,7 +7,6 @@ fixed size and no NULLs all rows are equally long, so they are a structured arra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, LiteralString
 
 import numpy as np
@@ -47,36 +46,15 @@ def fetch(connection: psycopg.Connection, query: sql.Composable, types: dict[str
     return {name: table[name].astype(kind) for name, kind in types.items()}
 
 
-def stream(
-    connection: psycopg.Connection, query: sql.Composable, types: dict[str, str], rows: int
-) -> Iterator[Columns]:
-    """Yield the columns of a query, up to `rows` rows at a time; otherwise as `fetch`."""
-    layout = _layout(types)
-    wanted = rows * layout.itemsize
-    data = bytearray()
-    seen = 0
+def unpack(cursor: psycopg.Cursor[tuple[bytes]], types: dict[str, str]) -> Columns:
+    """Return the columns of rows that were packed into the blobs of a query's one column.
 
-    def columns(size: int) -> Columns:
-        table = np.frombuffer(bytes(data[:size]), layout)
-        if (table["fields"] != len(types)).any():
-            raise ValueError(f"the columns are not {types}, or some value is NULL")
-        del data[:size]
-        return {name: table[name].astype(kind) for name, kind in types.items()}
-
-    with connection.cursor() as cursor:
-        copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-        with cursor.copy(copy) as blocks:
-            for block in blocks:
-                data += block
-                if not seen and len(data) >= len(_HEADER):
-                    del data[: len(_HEADER)]
-                    seen = 1
-                if len(data) >= wanted + len(_TRAILER):
-                    yield columns(wanted)
-    if bytes(data[-len(_TRAILER) :]) != _TRAILER or (len(data) - 2) % layout.itemsize:
-        raise ValueError(f"the columns are not {types}, or some value is NULL")
-    if len(data) > len(_TRAILER):
-        yield columns(len(data) - len(_TRAILER))
+    Packed by `int4send(...) || float8send(...)`, in the order of the types.
+    """
+    layout = np.dtype([(name, f">{kind}") for name, kind in types.items()])
+    blobs = [np.frombuffer(row[0], layout) for row in cursor]
+    table = np.concatenate([np.zeros(0, layout), *blobs])
+    return {name: table[name].astype(kind) for name, kind in types.items()}
 
 
 def store(

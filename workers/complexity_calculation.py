@@ -8,7 +8,6 @@ their own, and the calculation goes on when they are done.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -18,13 +17,10 @@ import psycopg
 
 from workers import arrays, complexity
 from workers.complexity_definition import VERSION, Definition
-from workers.complexity_history import merged_sums, update_history
+from workers.complexity_history import opinions, update_history
 from workers.complexity_months import ROWS_PER_STATEMENT, Summed, batches, sum_months, tune
 from workers.complexity_state import ensure_tables, find_dirty_months
 from workers.database import CALCULATION_LOCK, statement
-
-# Opinions that are fetched at a time; those on one node always come together.
-OPINIONS_AT_A_TIME = 50_000
 
 
 @dataclass(frozen=True)
@@ -115,13 +111,12 @@ def _finish(
 ) -> Result:
     with connection.transaction():
         tune(connection)
+        connection.execute("SELECT brin_summarize_new_values('workers.complexity_sums_month')")
         update_history(connection, definition)
-        connection.execute(statement("complexity_reputations"))
         reviews, actors = _counts(connection)
         base = _medians(connection, definition)
-        edges = arrays.fetch(
-            connection,
-            statement("complexity_edges"),
+        edges = arrays.unpack(
+            connection.cursor(binary=True).execute(statement("complexity_edges")),
             {"source": "i4", "target": "i4", "weight": "f8"},
         )
         neighbours = complexity.adjacency(
@@ -156,35 +151,36 @@ def _counts(connection: psycopg.Connection) -> tuple[int, int]:
 
 def _medians(connection: psycopg.Connection, definition: Definition) -> complexity.Values:
     """Number the nodes; return the median of each, NaN where there are no opinions."""
+    median_of_card = _medians_of_cards(connection, definition)
     connection.execute(statement("complexity_nodes"))
-    connection.execute(statement("complexity_cards"))
-    connection.execute(
-        "ANALYZE complexity_nodes; ANALYZE complexity_cards; ANALYZE complexity_reputations"
-    )
+    connection.execute("ANALYZE complexity_nodes")
     row = connection.execute("SELECT count(*) FROM complexity_nodes").fetchone()
     assert row is not None  # noqa: S101 -- an aggregate always has a row
     base = np.full(row[0], np.nan)
-    for opinions in _opinions(connection, definition):
-        index, median = complexity.weighted_medians(
-            opinions["index"], opinions["difficulty"], opinions["reputation"]
-        )
-        base[index] = median
+    cards = arrays.fetch(connection, statement("complexity_cards"), {"index": "i4", "card": "i4"})
+    base[cards["index"]] = median_of_card[cards["card"]]
     return base
 
 
-def _opinions(connection: psycopg.Connection, definition: Definition) -> Iterator[arrays.Columns]:
-    """Yield the opinions by node and difficulty, never parting those on one node."""
-    query = statement("complexity_opinions").format(merged=merged_sums(connection, definition))
-    types = {"index": "i4", "difficulty": "f8", "reputation": "f8"}
-    rest: arrays.Columns | None = None
-    for block in arrays.stream(connection, query, types, OPINIONS_AT_A_TIME):
-        if rest is not None:
-            block = {name: np.concatenate((rest[name], block[name])) for name in types}
-        last = int(np.count_nonzero(block["index"] != block["index"][-1]))
-        yield {name: block[name][:last] for name in types}
-        rest = {name: block[name][last:] for name in types}
-    if rest is not None:
-        yield rest
+def _medians_of_cards(connection: psycopg.Connection, definition: Definition) -> complexity.Values:
+    """Return the median of each card, by its number; NaN where there are no opinions."""
+    row = connection.execute("SELECT max(number) FROM workers.complexity_numbers").fetchone()
+    numbers = (row[0] or 0) + 1 if row else 1
+    reputations = np.full(numbers, np.nan)
+    known = arrays.fetch(
+        connection, statement("complexity_reputations"), {"actor": "i4", "reputation": "f8"}
+    )
+    reputations[known["actor"]] = known["reputation"]
+    medians = np.full(numbers, np.nan)
+    for card, actor, difficulty in opinions(connection, definition):
+        reputation = reputations[actor]
+        (order,) = np.nonzero(~np.isnan(reputation))
+        order = order[np.lexsort((difficulty[order], card[order]))]
+        index, median = complexity.weighted_medians(
+            card[order], difficulty[order], reputation[order]
+        )
+        medians[index] = median
+    return medians
 
 
 def _write(connection: psycopg.Connection, scores: complexity.Values) -> int:

@@ -144,7 +144,7 @@ def sums_query(definition: Definition, months: list[date] | None = None) -> sql.
         weight_stability=_number(definition.weight_stability),
         weight_retrievability=_number(definition.weight_retrievability),
         decay_per_day=_number(definition.decay_per_day),
-        months=sql.SQL("TRUE") if months is None else _within(months),
+        months=_within(months) if months is not None else sql.SQL("isfinite(reviewed_at)"),
     )
 
 

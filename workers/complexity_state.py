@@ -37,6 +37,11 @@ MONTH_LOCK_CLASS = 730_511_205
 INSTALL_LOCK_TIMEOUT = "200ms"
 INSTALL_ATTEMPTS = 3
 
+# What is looked at to estimate how the reviews of a table spread over its months; and from how many
+# months on (somebody's clock was wrong) they are counted instead.
+SAMPLE_BYTES = 16_000_000
+MOST_MONTHS = 2_400
+
 # Raised when the sums of a month come out differently from the same reviews.
 SUMS_VERSION = 1
 
@@ -165,10 +170,25 @@ def find_dirty_months(connection: psycopg.Connection, definition: Definition) ->
 
 
 def _discover(connection: psycopg.Connection, source: Source) -> dict[date, int]:
+    """Return the months the table may have reviews in, with about how many."""
     # The name is Postgres's own rendering of it, quoted where needed.
     name = sql.SQL(source.name)  # pyright: ignore[reportArgumentType]
-    query = statement("complexity_discover").format(source=name)
-    return dict(connection.execute(query).fetchall())
+    extent = statement("complexity_extent").format(source=name, id=source.id)
+    first, last, size = connection.execute(extent).fetchone() or (None, None, 0)
+    if first is None or last is None:
+        return {}
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    percent = SAMPLE_BYTES * 100 / max(size, 1)
+    if count > MOST_MONTHS or percent >= 100:
+        return dict(
+            connection.execute(statement("complexity_discover").format(source=name)).fetchall()
+        )
+    estimate = statement("complexity_estimate").format(source=name, percent=percent)
+    estimated: dict[date, int] = dict(connection.execute(estimate).fetchall())
+    # Months between that have none cost next to nothing.
+    numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    months = [date(number // 12, number % 12 + 1, 1) for number in numbers]
+    return {month: estimated.get(month, 0) for month in months}
 
 
 def _note(connection: psycopg.Connection, months: list[date], present: list[str]) -> None:

@@ -1,5 +1,7 @@
--- The cards that nodes stand for, by the nodes' numbers.
-CREATE TEMPORARY TABLE complexity_cards AS
-SELECT flashcard.id AS flashcard_id, node.index
+-- The cards that nodes stand for, both by their numbers. (A card without a number has no reviews.)
+SELECT
+    node.index,
+    card.number AS card
 FROM complexity_nodes AS node
 INNER JOIN flashcards AS flashcard ON node.flashcard = flashcard."activityPubId"
+INNER JOIN workers.complexity_numbers AS card ON flashcard.id = card.id

@@ -1,6 +1,7 @@
--- The edges as numbers of nodes; a weight that is missing or no number is 1, one that is not
+-- The edges as numbers of nodes, packed as numpy reads them: int4, int4, float8. A weight that is
+-- missing or no number is 1, one that is not
 -- positive takes the edge away. A node is no neighbour of its own.
-SELECT source, target, weight
+SELECT string_agg(int4send(source) || int4send(target) || float8send(weight), '') AS edges
 FROM (
     SELECT
         source.index AS source,
@@ -15,3 +16,4 @@ FROM (
     WHERE edge."sourceId" <> edge."targetId"
 ) AS numbered
 WHERE weight > 0
+GROUP BY source / 4096

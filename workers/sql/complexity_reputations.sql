@@ -3,7 +3,6 @@
 -- fit:        exp(-log-loss) of the actor's FSRS parameters, the probability they gave, as a
 --             geometric mean, to what happened; one half, a coin's, where they are not known;
 -- tenure:     days / (days + 30) from the first to the last review, one half after a month.
-CREATE TEMPORARY TABLE complexity_reputations AS
 WITH histories AS (
     SELECT
         actor_id,
@@ -14,7 +13,7 @@ WITH histories AS (
 )
 
 SELECT
-    history.actor_id,
+    known.number AS actor,
     (
         history.reviews / (history.reviews + 200)
         + exp(-greatest(0, coalesce(
@@ -24,3 +23,4 @@ SELECT
     ) / 3 AS reputation
 FROM histories AS history
 INNER JOIN actors AS actor ON history.actor_id = actor.id
+INNER JOIN workers.complexity_numbers AS known ON history.actor_id = known.id

@@ -32,7 +32,8 @@ FROM (
             'epoch', reviewed_at - (month + interval '1 month')
         )) AS weight,
         CASE
-            WHEN before > 0 AND after > 0 AND retrievability BETWEEN 0 AND 1
+            WHEN before BETWEEN 1e-30 AND 1e30 AND after BETWEEN 1e-30 AND 1e30
+                AND retrievability BETWEEN 0 AND 1
                 THEN {weight_grade} * penalty
                     + {weight_stability} * least(1, before / after)
                     + {weight_retrievability}
@@ -55,7 +56,7 @@ FROM (
             CASE WHEN jsonb_typeof("previousState" -> 'retrievability') = 'number'
                 THEN ("previousState" -> 'retrievability')::double precision END AS retrievability
         FROM review_logs
-        WHERE rating BETWEEN 1 AND 4 AND isfinite(reviewed_at) AND {months}
+        WHERE rating BETWEEN 1 AND 4 AND {months}
     ) AS snapshots
 ) AS signals
 GROUP BY month, source, actor_id, flashcard_id

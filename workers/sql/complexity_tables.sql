@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS workers.complexity_sums (
     weight double precision NOT NULL,
     signal double precision NOT NULL
 );
-CREATE INDEX IF NOT EXISTS complexity_sums_month ON workers.complexity_sums (month);
+CREATE INDEX IF NOT EXISTS complexity_sums_month ON workers.complexity_sums
+USING brin (month) WITH (pages_per_range = 16);
 
 -- Per month and actor what the reputation needs.
 CREATE TABLE IF NOT EXISTS workers.complexity_actors (
@@ -42,15 +43,19 @@ CREATE TABLE IF NOT EXISTS workers.complexity_actors (
     PRIMARY KEY (month, actor_id)
 );
 
--- The sums of complexity_sums over the months that complexity_history_months lists, with weights
--- at the end of `month`.
-CREATE TABLE IF NOT EXISTS workers.complexity_history (
-    month date NOT NULL,
-    actor_id uuid NOT NULL,
-    flashcard_id uuid NOT NULL,
-    weight double precision NOT NULL,
-    signal double precision NOT NULL
+-- Small numbers for cards and actors.
+CREATE TABLE IF NOT EXISTS workers.complexity_numbers (
+    id uuid PRIMARY KEY,
+    number integer GENERATED ALWAYS AS IDENTITY
 );
+
+-- The sums of complexity_sums over the months that complexity_history_months lists, packed by
+-- complexity_pack.sql.
+CREATE TABLE IF NOT EXISTS workers.complexity_history (
+    part bigint PRIMARY KEY,
+    pairs bytea NOT NULL
+);
+ALTER TABLE workers.complexity_history ALTER COLUMN pairs SET STORAGE EXTERNAL;
 CREATE TABLE IF NOT EXISTS workers.complexity_history_months (
     month date PRIMARY KEY,
     version bigint NOT NULL

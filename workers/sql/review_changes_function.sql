@@ -1,6 +1,6 @@
 -- Notes the months of the rows that a statement wrote, each once a transaction: what was noted is
 -- kept in a setting that lasts as long, and is taken back with a savepoint just as the note is.
--- Rows of no month (NULL, infinity) count nowhere.
+-- Rows of no month (NULL, infinity, the year 9999) count nowhere.
 DECLARE
     noted text := coalesce(current_setting('workers.noted_review_changes', true), '');
     transaction text := pg_current_xact_id()::text || ':';
@@ -16,7 +16,7 @@ BEGIN
         noted := transaction || ',';
     END IF;
     FOREACH at IN ARRAY written LOOP
-        CONTINUE WHEN at IS NULL OR NOT isfinite(at);
+        CONTINUE WHEN at IS NULL OR at < '0001-01-01' OR at >= '9999-01-01';
         entry := ',' || (date_trunc('month', at)::date - date '2000-01-01') || ',';
         CONTINUE WHEN strpos(noted, entry) > 0;
         INSERT INTO workers.review_changes (month) VALUES (date_trunc('month', at)::date);
