@@ -19,6 +19,7 @@ Missing = Callable[[], list[str]]
 
 
 class _QuietHandler(WSGIRequestHandler):
+    disable_nagle_algorithm = True  # else the body waits for the client to confirm the head
     timeout = 10  # a client that sends nothing must not hold a thread for ever
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name

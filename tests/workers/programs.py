@@ -64,6 +64,13 @@ class Program:
         return self._log.read_text()
 
     @property
+    def worker_name(self) -> str:
+        """What the queue calls a worker."""
+        found = re.search(r"taking jobs .*worker=(\S+)", self.log)
+        assert found, self.log
+        return found[1]
+
+    @property
     def url(self) -> str:
         """Where the program serves; waits until it does."""
         wait_until(lambda: "metrics on" in self.log or self.process.poll() is not None)
@@ -107,8 +114,10 @@ class Program:
 class Programs:
     """Starts programs on one Postgres and one Valkey, and ends those that still run."""
 
-    def __init__(self, database_url: str, redis_url: str, directory: Path) -> None:
-        self._environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    def __init__(
+        self, database_url: str, redis_url: str, directory: Path, **environment: str
+    ) -> None:
+        self._environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, **environment}
         self._directory = directory
         self.started: list[Program] = []
 
@@ -125,8 +134,10 @@ class Programs:
 
 
 @contextmanager
-def programs_on(database_url: str, redis_url: str, directory: Path) -> Iterator[Programs]:
-    programs = Programs(database_url, redis_url, directory)
+def programs_on(
+    database_url: str, redis_url: str, directory: Path, **environment: str
+) -> Iterator[Programs]:
+    programs = Programs(database_url, redis_url, directory, **environment)
     try:
         yield programs
     finally:
@@ -138,13 +149,14 @@ def programs_on(database_url: str, redis_url: str, directory: Path) -> Iterator[
 class Producer:
     """One queue seen from outside: the library's own client."""
 
-    def __init__(self, redis_url: str, queue: str) -> None:
+    def __init__(self, redis_url: str, queue: str, prefix: str = "bull") -> None:
         self._redis_url = redis_url
         self._queue = queue
+        self._prefix = prefix
 
     def _with(self, use: Callable[[Queue], Awaitable[Answer]]) -> Answer:
         async def run() -> Answer:
-            queue = Queue(self._queue, {"connection": self._redis_url})  # pyright: ignore
+            queue = Queue(self._queue, {"connection": self._redis_url, "prefix": self._prefix})  # pyright: ignore
             try:
                 return await use(queue)
             finally:
@@ -156,6 +168,13 @@ class Producer:
         """Add a job, kept when completed; return its id."""
         job = self._with(lambda queue: queue.add("test", data, {"attempts": 3, **options}))
         return job.id
+
+    def add_all(self, data: list[Any], **options: Any) -> list[str]:
+        """Add a job for each of the data, at once; return their ids."""
+        entries = [
+            {"name": "test", "data": one, "opts": {"attempts": 3, **options}} for one in data
+        ]
+        return [job.id for job in self._with(lambda queue: queue.addBulk(entries))]
 
     def job(self, job_id: str) -> Job:
         found = self._with(lambda queue: queue.getJob(job_id))

@@ -24,6 +24,7 @@ class Job:
     timestamp: int
     attemptsMade: int
     attemptsStarted: int
+    processedOn: int
     deferredFailure: str | None
     finishedOn: int | None
     failedReason: str | None
