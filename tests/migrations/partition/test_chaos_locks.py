@@ -1,4 +1,4 @@
-"""Sessions that hold locks for ever: each phase gives up naming them, changes nothing, and works later."""
+"""Sessions that hold locks for ever: a phase gives up naming them, and nothing has changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from migrations.partition.phases import Phase
 from migrations.partition.runs import PHASES, run
@@ -124,9 +125,7 @@ def test_a_vacuum_that_takes_long_holds_nothing_up(url: str, relation: str) -> N
                     row,
                 )
             vacuum.execute(
-                psycopg.sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(
-                    psycopg.sql.Identifier(*row)
-                )
+                sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(*row))
             )
         else:
             vacuum.execute("LOCK TABLE review_logs IN SHARE UPDATE EXCLUSIVE MODE")
