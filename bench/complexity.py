@@ -157,7 +157,7 @@ def main(context: typer.Context, reviews: int = 2_000_000, repetitions: Repetiti
     print("| contender | seconds | peak memory | |")
     print("|---|---|---|---|")
     print(
-        f"| all rows fetched, one UPDATE a node | {peer['seconds']:.1f} | {peer['megabytes']} MB | |"
+        f"| all rows fetched, one UPDATE each | {peer['seconds']:.1f} | {peer['megabytes']} MB | |"
     )
     print(
         f"| full, one process | {ours['seconds']:.1f} | {ours['megabytes']} MB |"

@@ -200,6 +200,22 @@ def test_reviews_of_no_month_count_nowhere(connection: psycopg.Connection, store
     stored.check(connection)
 
 
+@pytest.mark.parametrize(
+    "value", ["null", '"2"', "{}", "[1]", "true", "1e400", "1e-400", "-3", "1e300", "0"]
+)
+def test_a_snapshot_that_makes_no_sense_counts_as_none(
+    connection: psycopg.Connection, stored: Stored, value: str
+) -> None:
+    stored.insert(connection, [oracle.Review(0, 0, 2, MONTHS[2])])
+    connection.execute(
+        """UPDATE review_logs SET state = '{"stability": 3}', "previousState" ="""
+        """ format('{"stability": %%s, "retrievability": 0.9}', %s::text)::jsonb WHERE id = %s""",
+        [value, list(stored.reviews)[-1]],
+    )
+    assert run(connection).read == 11
+    stored.check(connection)
+
+
 def test_an_emptied_table_is_noticed(connection: psycopg.Connection, stored: Stored) -> None:
     connection.execute("TRUNCATE review_logs")
     result = run(connection)

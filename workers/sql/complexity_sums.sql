@@ -49,12 +49,9 @@ FROM (
             rating,
             reviewed_at,
             (ARRAY[1.0, 0.6, 0.2, 0.0]::double precision[])[rating] AS penalty,
-            CASE WHEN jsonb_typeof("previousState" -> 'stability') = 'number'
-                THEN ("previousState" -> 'stability')::double precision END AS before,
-            CASE WHEN jsonb_typeof(state -> 'stability') = 'number'
-                THEN (state -> 'stability')::double precision END AS after,
-            CASE WHEN jsonb_typeof("previousState" -> 'retrievability') = 'number'
-                THEN ("previousState" -> 'retrievability')::double precision END AS retrievability
+            {before} AS before,
+            {after} AS after,
+            {retrievability} AS retrievability
         FROM review_logs
         WHERE rating BETWEEN 1 AND 4 AND {months}
     ) AS snapshots
