@@ -27,10 +27,10 @@ COMMANDS = ("sync", "backfill", "backfill", "backfill", "verify", "cutover", "cu
 
 ENGINE: LiteralString = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-    " AND application_name LIKE 'partitioning %' AND %s > 0 ORDER BY random()"
+    " AND starts_with(application_name, 'partitioning ') ORDER BY random()"
 )
 OPERATOR: LiteralString = (
-    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::oid"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
@@ -84,9 +84,9 @@ class Losses:
                 UNDOS[phase](work)
         self.before = Standing("", {})
 
-    def terminate(self, query: LiteralString, most: int) -> int:
+    def terminate(self, query: LiteralString, most: int, *parameters: int) -> int:
         """End up to so many of the engine's sessions; return how many there were."""
-        rows = self.connection.execute(query, [OPERATOR_CLASS]).fetchmany(most)
+        rows = self.connection.execute(query, parameters).fetchmany(most)
         for (pid,) in rows:
             self.connection.execute("SELECT pg_terminate_backend(%s)", [pid])
         return len(rows)
@@ -140,7 +140,7 @@ def test_an_operator_who_lost_its_lock_and_the_next_one_do_not_double_anything(
             strike = Strike(losses.chance.randint(45, 110), "amid")
             first = losses.operator("backfill", strike)
             assert first.wait_for_strike()
-            assert losses.terminate(OPERATOR, 1) == 1
+            assert losses.terminate(OPERATOR, 1, OPERATOR_CLASS) == 1
             second = losses.operator("backfill", output="second")
             finished = second.result()
             assert finished.code == 0, finished.shown
