@@ -195,14 +195,14 @@ def growth(repetitions: Repetitions = 2) -> None:
 @app.command()
 def writers(rows: int = 20_000) -> None:
     """Insert reviews one by one, and in one statement, with and without the trigger."""
-    from workers.complexity_state import ensure_tables
+    from workers.complexity_state import ensure_tracking
 
     one = complexity_data.ONE
     with running_postgres() as server, database(server, 50_000) as url:
         for label in ("without", "with", "without", "with"):
             with psycopg.connect(url, autocommit=True) as connection:
                 if label == "with":
-                    ensure_tables(connection)
+                    ensure_tracking(connection)
                 else:
                     connection.execute("DROP SCHEMA IF EXISTS workers CASCADE")
                 started = time.perf_counter()

@@ -19,7 +19,7 @@ from workers import arrays, complexity
 from workers.complexity_definition import VERSION, Definition
 from workers.complexity_history import opinions, update_history
 from workers.complexity_months import ROWS_PER_STATEMENT, Summed, batches, sum_months, tune
-from workers.complexity_state import ensure_tables, find_dirty_months
+from workers.complexity_state import ensure_tracking, find_dirty_months
 from workers.database import CALCULATION_LOCK, statement
 
 
@@ -65,10 +65,10 @@ def work(
     jobs of about `rows_per_job` reviews to be made of them.
     """
     if months is not None:
-        ensure_tables(connection)
+        ensure_tracking(connection)
         return sum_months(connection, definition, months, replica_url)
     if rows_per_job is not None and handed_out_at is None:
-        ensure_tables(connection)
+        ensure_tracking(connection)
         jobs = batches(find_dirty_months(connection, definition), rows_per_job)
         if len(jobs) > 1:
             return HandedOut(
@@ -90,7 +90,7 @@ def calculate(
     their own: whoever changes their table waits for no more than those.
     """
     began_at = time.time() if began_at is None else began_at
-    ensure_tables(connection)
+    ensure_tracking(connection)
     connection.execute("SELECT pg_advisory_lock(%s)", [CALCULATION_LOCK])
     try:
         dirty = find_dirty_months(connection, definition)

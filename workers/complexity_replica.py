@@ -18,6 +18,7 @@ from workers.database import CONNECTION_OPTIONS
 
 logger = logging.getLogger(__name__)
 
+# How far behind it may be to be waited for, and how often it is looked at meanwhile.
 LAG_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
@@ -38,7 +39,6 @@ def stage(
     connection: psycopg.Connection,
     query: sql.Composable,
     replica_url: str | None,
-    lag_seconds: float = LAG_SECONDS,
 ) -> bool:
     """Create the temporary table complexity_stage from the query's answer on the replica.
 
@@ -55,7 +55,7 @@ def stage(
         ) as replica:
             replica.autocommit = True
             replica.execute("SET timezone = 'UTC'")
-            _catch_up(connection, replica, lag_seconds)
+            _catch_up(connection, replica)
             with connection.transaction(), replica.transaction():
                 replica.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
                 connection.execute(_STAGE)
@@ -68,13 +68,13 @@ def stage(
     return True
 
 
-def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection, lag_seconds: float) -> None:
+def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection) -> None:
     system = "SELECT system_identifier::text FROM pg_control_system()"
     if primary.execute(system).fetchone() != replica.execute(system).fetchone():
         raise _UnsuitableError("it is a replica of another cluster")
     row = primary.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     position = row[0] if row else None
-    deadline = time.monotonic() + lag_seconds
+    deadline = time.monotonic() + LAG_SECONDS
     while True:
         # No replica, and no position, once it was promoted: then it goes its own way.
         row = replica.execute(
@@ -85,7 +85,7 @@ def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection, lag_seco
         if row[1]:
             return
         if time.monotonic() > deadline:
-            raise _UnsuitableError(f"it is more than {lag_seconds:g} s behind")
+            raise _UnsuitableError(f"it is more than {LAG_SECONDS:g} s behind")
         time.sleep(POLL_SECONDS)
 
 

@@ -74,8 +74,15 @@ def definition_text(definition: Definition) -> str:
     )
 
 
-def ensure_tables(connection: psycopg.Connection) -> None:
+def ensure_tracking(connection: psycopg.Connection) -> None:
     """Create our tables where they are missing, and the trigger on the reviews where we may."""
+    ensure_tables(connection)
+    if any(source.installable for source in find_sources(connection)):
+        _install_trigger(connection)
+
+
+def ensure_tables(connection: psycopg.Connection) -> None:
+    """Create our tables where they are missing."""
     ensure_bookkeeping(connection)
     found = connection.execute(
         "SELECT to_regclass('workers.complexity_history_months') IS NOT NULL"
@@ -85,8 +92,6 @@ def ensure_tables(connection: psycopg.Connection) -> None:
             # IF NOT EXISTS alone does not keep two sessions from creating the same at once.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [BOOKKEEPING_LOCK])
             connection.execute(statement("complexity_tables"))
-    if any(source.installable for source in find_sources(connection)):
-        _install_trigger(connection)
 
 
 def _install_trigger(connection: psycopg.Connection) -> None:

@@ -24,8 +24,9 @@ from bullmq import Queue
 from redis.exceptions import RedisError
 
 from workers import jobs, service
+from workers.complexity_state import ensure_tables
 from workers.connections import reconnect_patiently, redis_options
-from workers.database import SCHEDULER_LOCK, Database, ensure_bookkeeping, statement
+from workers.database import SCHEDULER_LOCK, Database, statement
 from workers.metrics import SchedulerMetrics, new_registry
 from workers.readiness import Dependencies
 from workers.service import Stop, stopped_before
@@ -52,7 +53,7 @@ def find_due(
     connection: psycopg.Connection, min_reviews: int, min_new_reviews: int, starting: bool
 ) -> Due:
     """Look up the actors to optimize, and whether the complexity should not wait."""
-    ensure_bookkeeping(connection)
+    ensure_tables(connection)
     actors = connection.execute(
         statement("actors_due"), {"min_reviews": min_reviews, "min_new_reviews": min_new_reviews}
     ).fetchall()
