@@ -48,8 +48,9 @@ SELECT c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_prima
     con.condeferrable AS is_deferrable, obj_description(i.indexrelid, 'pg_class') AS comment,
     i.indpred IS NULL AND am.amname = 'btree' AS is_plain,
     pg_get_constraintdef(con.oid) AS constraint_definition,
-    substr(pg_get_indexdef(i.indexrelid), length(format('CREATE %%sINDEX %%I ON %%I.%%I ',
-        CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname, n.nspname, r.relname)) + 1
+    substr(pg_get_indexdef(i.indexrelid), length(format('CREATE %%sINDEX %%I ON %%s%%I.%%I ',
+        CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
+        CASE WHEN r.relkind = 'p' THEN 'ONLY ' ELSE '' END, n.nspname, r.relname)) + 1
     ) AS definition,
     ARRAY(SELECT coalesce(a.attname::text, '')
         FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)

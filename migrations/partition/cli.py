@@ -18,7 +18,7 @@ import typer
 from migrations.database import DatabaseError, database_url
 from migrations.partition import bookkeeping, runs, throttle
 from migrations.partition.engine import Engine, Options, Outcome, open_session
-from migrations.partition.errors import Refused, failure
+from migrations.partition.errors import Busy, Refused, failure
 from migrations.partition.locks import in_short_transaction, operator_lock, starved
 from migrations.partition.phases import Phase
 from migrations.partition.progress import Reporter
@@ -85,10 +85,16 @@ def _run(
     as_json: bool,
     *,
     exclusive: bool = True,
+    yields: bool = False,
 ) -> None:
-    """Do the work on a session of its own, print the result, and leave with its exit code."""
+    """Do the work on a session of its own, print the result, and leave with its exit code.
+
+    With `yields` it is no failure if somebody else works on the table.
+    """
     try:
-        outcome = _outcome(purpose, work, spec, options, exclusive)
+        outcome = _outcome(purpose, work, spec, options, exclusive, 0 if yields else None)
+    except Busy as error:
+        outcome = Outcome("found" if yields else "refused", str(error))
     except (Refused, SpecError, DatabaseError) as error:
         outcome = Outcome("refused", str(error))
     except psycopg.Error as error:
@@ -110,6 +116,7 @@ def _outcome(
     spec_path: Path,
     options: Options,
     exclusive: bool,
+    patience: float | None,
 ) -> Outcome:
     spec = load_spec(spec_path)
     url = database_url()
@@ -123,7 +130,7 @@ def _outcome(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         try:
-            with operator_lock(engine) if exclusive else nullcontext():
+            with operator_lock(engine, patience) if exclusive else nullcontext():
                 if exclusive:
                     in_short_transaction(engine, "bookkeeping", bookkeeping.upgrade)
                 return work(engine)
@@ -260,6 +267,30 @@ def status(
     """Say which phase is done, how many months are live, and what waits."""
     options = Options(lock_timeout, attempts)
     _run("status", runs.status, spec, options, as_json, exclusive=False)
+
+
+@app.command()
+def maintain(
+    spec: SpecOption = SPEC,
+    lock_timeout: TimeoutOption = 500,
+    attempts: AttemptsOption = 60,
+    most_rows: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Rows of one month to move out of the default partition; it is locked meanwhile.",
+        ),
+    ] = 10_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Make partitions for the months ahead, let old ones go, empty the default partition.
+
+    For cron, on as many hosts as you like: while another works on the table it says so, and exits
+    with 0. Partitions older than the spec's `retention` are detached, then kept as tables or
+    dropped (`expired`), from retire on.
+    """
+    options = Options(lock_timeout, attempts, most_rows=most_rows)
+    _run("maintain", runs.maintain, spec, options, as_json, yields=True)
 
 
 @app.command()

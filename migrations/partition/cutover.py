@@ -72,7 +72,7 @@ def cutover(engine: Engine) -> Outcome:
     connection = engine.connection
     record = bookkeeping.required(connection, engine.spec, Phase.CUTOVER)
     if record.phase.position >= Phase.CUTOVER.position:
-        finished = _finish_foreign_keys(engine, record)
+        finished = finish_foreign_keys(engine, record)
         return Outcome(
             "done" if finished else "found",
             f"{engine.spec.table} is the partitioned table already"
@@ -121,7 +121,7 @@ def cutover(engine: Engine) -> Outcome:
 
     in_short_transaction(engine, "cutover", swap_tables, table_id=record.id, before=before)
     times.seconds = time.monotonic() - times.began
-    _finish_foreign_keys(engine, record)
+    finish_foreign_keys(engine, record)
     return Outcome(
         "done",
         f"{engine.spec.table} is partitioned; its name was locked for"
@@ -289,7 +289,7 @@ def _recorded_foreign_keys(record: Record) -> list[ForeignKey]:
     return [ForeignKey(**values) for values in record.foreign_keys or []]
 
 
-def _finish_foreign_keys(engine: Engine, record: Record) -> bool:
+def finish_foreign_keys(engine: Engine, record: Record) -> bool:
     """Validate the foreign keys, and give them to the table itself; return whether any was left."""
     present = bookkeeping.find(engine.connection, engine.spec)
     if present is None or present.foreign_keys_validated or present.phase is Phase.RETIRE:

@@ -13,6 +13,12 @@ from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, fitted
 from migrations.partition.statements import names_list, raw, template
 
+_ENABLE = {
+    "O": "ENABLE TRIGGER {}",
+    "D": "DISABLE TRIGGER {}",
+    "R": "ENABLE REPLICA TRIGGER {}",
+    "A": "ENABLE ALWAYS TRIGGER {}",
+}
 _KEYWORDS = frozenset(
     ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"]
 )  # fmt: skip
@@ -106,14 +112,23 @@ def storage(table: Table) -> sql.Composable:
     return sql.SQL("").join(clauses)
 
 
-def create_month(engine: Engine, connection: psycopg.Connection, table: Table, month: date) -> None:
-    """Create the table of a month, not attached and without indexes."""
+def create_month(
+    engine: Engine,
+    connection: psycopg.Connection,
+    table: Table,
+    month: date,
+    parent: sql.Identifier | None = None,
+) -> None:
+    """Create the table of a month, not attached and without indexes.
+
+    It takes its storage settings from `table`, all else from `parent`, by default the new table.
+    """
     partition = engine.names.partition(engine.names.partition_name(month))
     connection.execute(
         template(
             "prepare_month",
             partition=partition,
-            partitioned=engine.names.partitioned,
+            partitioned=parent or engine.names.partitioned,
             key=engine.key,
             storage=storage(table),
             **bounds(month),
@@ -160,3 +175,15 @@ def grant(connection: psycopg.Connection, grants: list[Grant], relation: sql.Ide
                 sql.SQL(" WITH GRANT OPTION") if entry.grantable else sql.SQL(""),
             )
         )
+
+
+def alter_trigger(
+    connection: psycopg.Connection, relation: sql.Identifier, enabled: str, name: str
+) -> None:
+    """Set when a trigger fires: O, D, R or A as in pg_trigger."""
+    connection.execute(
+        sql.SQL("ALTER TABLE {} {}").format(
+            relation,
+            sql.SQL(_ENABLE[enabled]).format(sql.Identifier(name)),  # pyright: ignore[reportArgumentType]
+        )
+    )

@@ -34,6 +34,8 @@ class Options:
     max_lag_bytes: int | None = None
     max_active: int | None = None
     """How many sessions of others may be active before backfill holds back."""
+    most_rows: int = 10_000
+    """Rows of one month that maintain moves out of the default partition, while all wait."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,14 @@ class Outcome:
     months: int | None = None
     verified: bool | None = None
     digest: str | None = None
+    details: dict[str, Any] | None = None
+    """What else there is to say of this command, as items of the JSON object."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what applies, as a JSON object's items."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        items: dict[str, Any] = asdict(self)
+        items |= items.pop("details") or {}
+        return {name: value for name, value in items.items() if value is not None}
 
 
 @dataclass

@@ -24,6 +24,10 @@ class PlanRefused(Refused):
         super().__init__(f"{table} cannot be partitioned as it is; nothing was changed:\n{lines}")
 
 
+class Busy(Refused):
+    """Somebody else works on the table; the message says who."""
+
+
 class LockStarved(Refused):
     """A lock could not be had within all attempts; the work done so far stays."""
 

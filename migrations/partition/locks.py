@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from migrations.partition.engine import Engine
-from migrations.partition.errors import LockStarved, Refused
+from migrations.partition.errors import Busy, LockStarved
 
 # Arbitrary, but the same for ever. The second key of the operator lock is the table's name, hashed;
 # that of a month lock is the month's number.
@@ -98,15 +98,15 @@ def month_number(month: date) -> int:
 
 
 @contextmanager
-def operator_lock(engine: Engine) -> Generator[None]:
-    """Hold the lock that lets one operator work on the table.
+def operator_lock(engine: Engine, patience: float | None = None) -> Generator[None]:
+    """Hold the lock that lets one operator work on the table; wait for it for `patience` seconds.
 
-    Raises Refused naming who holds it. It lasts as long as the session, so that it is gone when
+    Raises Busy naming who holds it. It lasts as long as the session, so that it is gone when
     the process is killed.
     """
     table = engine.spec.table
     parameters = [OPERATOR_CLASS, table]
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + (_PATIENCE_SECONDS if patience is None else patience)
     while True:
         row = engine.connection.execute(
             "SELECT pg_try_advisory_lock(%s, hashtext(%s))", parameters
@@ -116,7 +116,7 @@ def operator_lock(engine: Engine) -> Generator[None]:
         if time.monotonic() > deadline:
             holders = engine.connection.execute(_HOLDER, parameters).fetchall()
             holder = "; ".join(holder for (holder,) in holders) or "a session that just ended"
-            raise Refused(f"somebody else works on {table}: {holder}. Wait for it, or stop it")
+            raise Busy(f"somebody else works on {table}: {holder}. Wait for it, or stop it")
         time.sleep(0.2)
     try:
         yield
@@ -166,11 +166,13 @@ def in_short_transaction(
     connection: psycopg.Connection | None = None,
     table_id: int | None = None,
     before: Callable[[], None] | None = None,
+    autocommit: bool = False,
 ) -> T:
     """Run `action` in a transaction; try again, after a pause, when a lock is not to be had.
 
     Pauses are random and grow to two seconds. `before` runs before each attempt, outside the
-    transaction. Raises LockStarved when all attempts failed.
+    transaction. With `autocommit` there is no transaction around the action, for statements that
+    make their own. Raises LockStarved when all attempts failed.
     """
     session = connection or engine.connection
 
@@ -179,7 +181,7 @@ def in_short_transaction(
         try:
             if before:
                 before()
-            with session.transaction():
+            with nullcontext() if autocommit else session.transaction():
                 return action(session)
         except errors.QueryCanceled:
             engine.check_stop()

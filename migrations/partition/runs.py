@@ -9,6 +9,7 @@ from migrations.partition.backfill import backfill, undo_backfill
 from migrations.partition.cutover import cutover, rollback
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import PlanRefused, Refused
+from migrations.partition.maintain import maintain
 from migrations.partition.phases import Phase
 from migrations.partition.plan import describe, make_plan
 from migrations.partition.prepare import prepare, undo_prepare
@@ -17,7 +18,7 @@ from migrations.partition.status import status
 from migrations.partition.sync import sync, undo_sync
 from migrations.partition.verify import undo_verify, verify
 
-__all__ = ["PHASES", "UNDOS", "plan", "run", "status"]
+__all__ = ["PHASES", "UNDOS", "maintain", "plan", "run", "status"]
 
 
 def _undo_retire(engine: Engine) -> Outcome:

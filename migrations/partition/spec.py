@@ -59,7 +59,11 @@ class Spec(BaseModel):
     default_partition: bool = False
     """Whether rows outside all months go to a default partition, instead of being errors."""
     retention: Months | None = None
-    """Months to keep; `maintain` detaches what is older."""
+    """Months to keep besides the current one; `maintain` detaches what is older, after retire."""
+    expired: Literal["archive", "drop"] = "archive"
+    """What becomes of a partition older than that: a table of its own, or nothing."""
+    archive_schema: Annotated[str, Field(pattern=rf"^{_NAME}$")] | None = None
+    """Where archived tables go; None leaves them where they are, with `_archived` to the name."""
     hold: Duration = timedelta(0)
     """How long after cutover the old table is kept at least."""
 

@@ -11,16 +11,10 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition.catalogue import Table, View
+from migrations.partition.definitions import alter_trigger
 from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, RETIRED, fitted
 from migrations.partition.statements import raw, template
-
-_ENABLE = {
-    "O": "ENABLE TRIGGER {}",
-    "D": "DISABLE TRIGGER {}",
-    "R": "ENABLE REPLICA TRIGGER {}",
-    "A": "ENABLE ALWAYS TRIGGER {}",
-}
 
 
 @dataclass(frozen=True)
@@ -144,24 +138,13 @@ def _move_triggers(connection: psycopg.Connection, change: Swap) -> None:
     for trigger in change.outgoing.triggers:
         if trigger.name not in incoming:
             connection.execute(raw(trigger.definition))
-        _alter_trigger(connection, change.live, trigger.enabled, trigger.name)
+        alter_trigger(connection, change.live, trigger.enabled, trigger.name)
         if change.outgoing_ending == RETIRED:
-            _alter_trigger(connection, change.aside, "D", trigger.name)
+            alter_trigger(connection, change.aside, "D", trigger.name)
         else:
             connection.execute(
                 sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger.name), change.aside)
             )
-
-
-def _alter_trigger(
-    connection: psycopg.Connection, relation: sql.Identifier, enabled: str, name: str
-) -> None:
-    connection.execute(
-        sql.SQL("ALTER TABLE {} {}").format(
-            relation,
-            sql.SQL(_ENABLE[enabled]).format(sql.Identifier(name)),  # pyright: ignore[reportArgumentType]
-        )
-    )
 
 
 def _move_publications(connection: psycopg.Connection, change: Swap) -> None:
