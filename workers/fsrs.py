@@ -9,23 +9,30 @@ same-day reviews too. Items are in order of time, later ones count more in train
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Literal, NamedTuple
 
 from fsrs_rs_python import DEFAULT_PARAMETERS, FSRS, FSRSItem, FSRSReview, TrainingConfig
 
 # fsrs-rs trains on no longer histories, and their prefixes would grow with the square.
 MAXIMUM_HISTORY = 256
+# Bounds the memory: some hundred bytes an item. Cards come in order of random ids, so that those of
+# the first so many items are a fair sample of a learner's.
+MAXIMUM_ITEMS = 300_000
 # Told which items are of one card, the trainer runs through each card once for all its items, at a
 # fraction of the cost, and counts a batch in cards. Its default of 512 would then leave most
 # learners with one step an epoch.
 CARDS_A_BATCH = 32
 # Of the segments of the time series split the last two are predicted from all before them.
 SEGMENTS = 4
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- the column has no time zone, and is UTC
+_MICROSECOND = timedelta(microseconds=1)
+_DAY = 86_400_000_000
 
 
 class Review(NamedTuple):
@@ -34,6 +41,13 @@ class Review(NamedTuple):
     card: str
     reviewed_at: datetime
     rating: int
+
+
+class History(NamedTuple):
+    """One card's reviews in order: when, in microseconds since 1970 (UTC), and the grades."""
+
+    times: Sequence[int]
+    ratings: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -72,24 +86,42 @@ class TrainingError(Exception):
     """The trainer rejected the data; the message is the trainer's."""
 
 
+def histories(reviews: Iterable[Review]) -> Iterator[History]:
+    """Return the history of each card, of reviews ordered by card and time."""
+    for _, of_card in groupby(reviews, attrgetter("card")):
+        found = list(of_card)
+        yield History(
+            [(review.reviewed_at - _EPOCH) // _MICROSECOND for review in found],
+            [review.rating for review in found],
+        )
+
+
 def training_set(reviews: Iterable[Review]) -> TrainingSet:
     """Return the training items of one learner's reviews, ordered by card and time."""
-    found: list[tuple[datetime, int, FSRSItem]] = []
+    return training_set_of(histories(reviews))
+
+
+def training_set_of(cards: Iterable[History]) -> TrainingSet:
+    """Return the training items of one learner's cards.
+
+    Of a learner with very many, cards that come when there are `MAXIMUM_ITEMS` are only counted.
+    """
+    found: list[tuple[int, int, FSRSItem]] = []
     total = 0
-    for number, (_, history) in enumerate(groupby(reviews, attrgetter("card"))):
+    for number, (times, ratings) in enumerate(cards):
+        total += len(times)
+        if len(found) >= MAXIMUM_ITEMS:
+            continue
         prefix: list[FSRSReview] = []
-        previous_day: int | None = None
-        for review in history:
-            total += 1
-            day = review.reviewed_at.toordinal()
-            elapsed = 0 if previous_day is None else day - previous_day
+        previous_day = times[0] // _DAY
+        for time, rating in zip(times[:MAXIMUM_HISTORY], ratings, strict=False):
+            day = time // _DAY
+            elapsed = day - previous_day
             previous_day = day
-            if len(prefix) == MAXIMUM_HISTORY:
-                continue
-            prefix.append(FSRSReview(review.rating, elapsed))
+            prefix.append(FSRSReview(rating, elapsed))
             if elapsed > 0:
-                found.append((review.reviewed_at, number, FSRSItem(prefix)))
-    found.sort(key=lambda entry: entry[:2])
+                found.append((time, number, FSRSItem(prefix)))
+    found.sort(key=itemgetter(0, 1))
     return TrainingSet([item for *_, item in found], [card for _, card, _ in found], total)
 
 

@@ -2,10 +2,10 @@ INSERT INTO workers.fsrs_runs AS run (
     actor_id, reviews, items, outcome, reason,
     log_loss, rmse_bins, default_log_loss, default_rmse_bins
 )
-VALUES (
-    %(actor_id)s, %(reviews)s, %(items)s, %(outcome)s, %(reason)s,
-    %(log_loss)s, %(rmse_bins)s, %(default_log_loss)s, %(default_rmse_bins)s
-)
+SELECT
+    id, %(reviews)s, %(items)s, %(outcome)s, %(reason)s,
+    %(log_loss)s::double precision, %(rmse_bins)s::double precision, %(default_log_loss)s::double precision, %(default_rmse_bins)s::double precision
+FROM actor
 ON CONFLICT (actor_id) DO UPDATE
 SET reviews = excluded.reviews,
     items = excluded.items,

@@ -1,0 +1,1 @@
+SELECT id FROM actors WHERE id = %(actor_id)s
