@@ -28,6 +28,8 @@ CONCURRENCY = 100
 BATCH = 1000
 WARM_UP = 1000
 PATIENCE = 120
+STOCK = "stock Python worker, 1 process"
+TWO_OF_OURS = "ours, 2 processes"
 
 
 class Nothing(BaseModel):
@@ -191,17 +193,22 @@ async def _measure(redis_url: str, jobs: int, contender: Callable[[], Any]) -> f
         await queue.close()
 
 
-def no_op(jobs: int, rounds: int) -> dict[str, float]:
-    """Return the median jobs a second of each contender, interleaved."""
+def ratio(rates: dict[str, list[float]]) -> float:
+    """Return how many times the stock worker's rate two of our processes have, by medians."""
+    return statistics.median(rates[TWO_OF_OURS]) / statistics.median(rates[STOCK])
+
+
+def no_op(jobs: int, rounds: int) -> dict[str, list[float]]:
+    """Return the jobs a second of each contender in each round, interleaved."""
     rates: dict[str, list[float]] = {}
     with running_postgres() as postgres, running_valkey() as valkey:
         _, database_url = postgres.create_database()
         environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": valkey.url}
         with tempfile.TemporaryDirectory() as directory:
             contenders: dict[str, Callable[[], Any]] = {
-                "stock Python worker, 1 process": lambda: _stock(environment),
+                STOCK: lambda: _stock(environment),
                 "ours, 1 process": lambda: _ours(1, environment, Path(directory)),
-                "ours, 2 processes": lambda: _ours(2, environment, Path(directory)),
+                TWO_OF_OURS: lambda: _ours(2, environment, Path(directory)),
                 "npm's Node worker, 1 process": lambda: _node(environment),
             }
             for _ in range(rounds):
@@ -210,4 +217,4 @@ def no_op(jobs: int, rounds: int) -> dict[str, float]:
                     rate = asyncio.run(_measure(valkey.url, jobs, contender))
                     rates.setdefault(name, []).append(rate)
                     print(f"  {name}: {rate:,.0f} jobs/s", file=sys.stderr)
-    return {name: statistics.median(values) for name, values in rates.items()}
+    return rates
