@@ -87,15 +87,15 @@ def measured(contender: str, url: str) -> dict[str, Any]:
 @app.command(hidden=True)
 def contender(name: str) -> None:
     """Run one contender on DATABASE_URL and print what it took."""
+    # Imported beforehand, as in a worker that runs already.
+    from bench import complexity_peer
+    from workers.complexity_calculation import calculate
+
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         started = time.perf_counter()
         if name == "peer":
-            from bench import complexity_peer
-
             read = complexity_peer.calculate(connection)
         else:
-            from workers.complexity_calculation import calculate
-
             read = calculate(connection, Definition()).read
         seconds = time.perf_counter() - started
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

@@ -19,7 +19,7 @@ from workers import arrays, complexity
 from workers.complexity_definition import VERSION, Definition
 from workers.complexity_history import opinions, update_history
 from workers.complexity_months import ROWS_PER_STATEMENT, Summed, batches, sum_months, tune
-from workers.complexity_state import ensure_tracking, find_dirty_months
+from workers.complexity_state import ensure_tracking, find_dirty_months, is_tracked
 from workers.database import CALCULATION_LOCK, statement
 
 
@@ -70,7 +70,8 @@ def work(
     if rows_per_job is not None and handed_out_at is None:
         ensure_tracking(connection)
         jobs = batches(find_dirty_months(connection, definition), rows_per_job)
-        if len(jobs) > 1:
+        # What is read every time anyway would only be read twice.
+        if len(jobs) > 1 and is_tracked(connection):
             return HandedOut(
                 [{"months": [month.isoformat() for month in job]} for job in jobs],
                 {"handedOutAt": time.time()},

@@ -25,6 +25,7 @@ from workers.complexity_definition import Definition
 from workers.complexity_months import next_month
 from workers.database import statement
 
+EPOCH = date(2000, 1, 1)
 PAIRS_PER_PART = 16_384
 _LAYOUT = np.dtype(
     [("card", ">i4"), ("actor", ">i4"), ("day", ">i4"), ("weight", ">f8"), ("signal", ">f8")]
@@ -37,8 +38,6 @@ MOST_LEFT_OUT = 0.25
 
 # The largest exponent that leaves room for the weights within a month (above exp(-31 * 10)).
 MOST_DECAY = 300.0
-
-_SUMS = "SELECT * FROM workers.complexity_sums WHERE month = ANY ({})"
 
 
 def update_history(connection: psycopg.Connection, definition: Definition) -> None:
@@ -61,7 +60,7 @@ def update_history(connection: psycopg.Connection, definition: Definition) -> No
         return
     connection.execute(
         sql.SQL("INSERT INTO workers.complexity_history (part, pairs) {}").format(
-            _packed(_merged(definition, within))
+            _packed(definition, within)
         )
     )
     connection.execute(
@@ -71,20 +70,19 @@ def update_history(connection: psycopg.Connection, definition: Definition) -> No
     )
 
 
-def _packed(sums: sql.Composable) -> sql.Composed:
-    return statement("complexity_pack").format(pairs_per_part=PAIRS_PER_PART, sums=sums)
-
-
-def _merged(definition: Definition, months: list[date]) -> sql.Composed:
-    reference: sql.Composable = sql.SQL("max(month) OVER (PARTITION BY actor_id, flashcard_id)")
-    first, last = min(months), max(months)
-    if definition.decay_per_day * (next_month(last) - first).days <= MOST_DECAY:
-        # No need to look for each pair's own: nothing vanishes.
-        reference = sql.SQL("{}::date").format(last.isoformat())
-    return statement("complexity_merge").format(
+def _packed(definition: Definition, months: list[date]) -> sql.Composed:
+    """Return the query of complexity_pack.sql over these months."""
+    reference: sql.Composable = sql.SQL("max(day) OVER (PARTITION BY card.number, actor.number)")
+    if months:
+        end = next_month(max(months))
+        if definition.decay_per_day * (end - min(months)).days <= MOST_DECAY:
+            # No need to look for each pair's own: nothing vanishes.
+            reference = sql.SQL("{}::integer").format((end - EPOCH).days)
+    return statement("complexity_pack").format(
         decay_per_day=sql.SQL("{}::double precision").format(definition.decay_per_day),
         reference=reference,
-        sums=sql.SQL(_SUMS).format(months),
+        months=sql.SQL("{}::date[]").format(months),
+        pairs_per_part=PAIRS_PER_PART,
     )
 
 
@@ -104,7 +102,7 @@ def opinions(
     ]
     connection.execute(
         sql.SQL("CREATE TEMPORARY TABLE complexity_recent AS {}").format(
-            _packed(sql.SQL(_SUMS).format(left_out))
+            _packed(definition, left_out)
         )
     )
     history = _parts(connection, "SELECT pairs FROM workers.complexity_history WHERE part = %s")

@@ -124,6 +124,11 @@ def find_sources(connection: psycopg.Connection) -> list[Source]:
         return cursor.execute(statement("complexity_sources"), {"body": body}).fetchall()
 
 
+def is_tracked(connection: psycopg.Connection) -> bool:
+    """Tell whether every change of a review is noted."""
+    return all(source.state is not None for source in find_sources(connection))
+
+
 def states(sources: list[Source]) -> list[str]:
     """Return the states of the tables whose changes are noted."""
     return [source.state for source in sources if source.state is not None]
