@@ -7,11 +7,14 @@ import random
 import re
 from datetime import datetime, timedelta
 
+import psycopg
 import pytest
 from fsrs_rs_python import DEFAULT_PARAMETERS
 
+from tests.workers import tables
 from workers import fsrs
 from workers.fsrs import Review
+from workers.fsrs_optimization import read_training_set
 
 DAY = datetime(2025, 3, 1, 12)  # noqa: DTZ001 -- the column has no time zone
 
@@ -52,6 +55,48 @@ def test_a_card_reviewed_without_end_does_not_grow_the_items_without_end() -> No
     data = fsrs.training_set(reviews)
     assert len(data.items) == fsrs.MAXIMUM_HISTORY - 1
     assert data.reviews == 1000
+
+
+def test_of_a_learner_with_very_many_reviews_the_first_cards_are_taken_and_all_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fsrs, "MAXIMUM_ITEMS", 40)
+    reviews = [
+        Review(f"{card:03}", DAY + timedelta(days=card + day), 3)
+        for card in range(100)
+        for day in (0, 1, 3, 6)
+    ]
+    data = fsrs.training_set(reviews)
+    assert data.reviews == 400
+    assert len(data.items) == 42  # whole cards of three items each
+    assert set(data.cards) == set(range(14))
+
+
+def test_the_database_s_reviews_give_the_same_items_as_reviews_in_memory(
+    connection: psycopg.Connection,
+) -> None:
+    actor = tables.add_learner(connection, 700)
+    tables.add_learner(connection, 300, seed=2)
+    connection.execute(
+        "UPDATE review_logs SET reviewed_at = CASE WHEN random() < 0.5"
+        " THEN date_trunc('day', reviewed_at) + interval '23:59:59.999999'"
+        " ELSE date_trunc('day', reviewed_at) END WHERE random() < 0.2"
+    )
+    connection.execute(
+        "UPDATE review_logs SET reviewed_at = 'infinity' WHERE id IN (SELECT id FROM"
+        ' review_logs WHERE "actorId" = %s LIMIT 3)',
+        [actor],
+    )
+    rows = connection.execute(
+        'SELECT "flashcardId"::text, reviewed_at, rating FROM review_logs'
+        ' WHERE "actorId" = %s AND isfinite(reviewed_at) ORDER BY 1, 2, id',
+        [actor],
+    ).fetchall()
+    expected = fsrs.training_set(Review(*row) for row in rows)
+    read = read_training_set(connection, actor)
+    assert (read.reviews, read.cards) == (expected.reviews, expected.cards)
+    assert read.reviews == 697
+    assert histories(read) == histories(expected)
 
 
 def simulated(cards: int, forgetting: float) -> fsrs.TrainingSet:
