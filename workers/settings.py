@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -32,6 +32,19 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _redis_options(value: SecretStr) -> SecretStr:
+    from redis.asyncio.connection import Connection, parse_url
+    from redis.exceptions import RedisError
+
+    try:
+        options: dict[str, Any] = {**parse_url(value.get_secret_value())}
+        options.pop("connection_class", Connection)(**options)
+    except (TypeError, ValueError, RedisError):
+        # What redis-py says of it may show the password.
+        raise ValueError("has an option, after the ?, that redis-py does not take") from None
+    return value
+
+
 def _cron(value: str) -> str:
     # croniter is what the queue library evaluates the pattern with.
     from croniter import croniter
@@ -56,8 +69,11 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
         description="Postgres, as postgresql://role:password@host:port/database."
     )
-    redis_url: Annotated[SecretStr, _url("redis", "rediss")] = Field(
-        description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS."
+    redis_url: Annotated[SecretStr, _url("redis", "rediss"), AfterValidator(_redis_options)] = (
+        Field(
+            description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS, "
+            "with ?ssl_ca_certs=PATH for an authority of your own."
+        )
     )
     queue_prefix: str = Field(
         "bull", min_length=1, description="Prefix of every BullMQ key; {bull} for a cluster."

@@ -86,6 +86,8 @@ def test_a_wrong_value_is_refused_by_name(
         ("DATABASE_URL", "mysql://root:hunter2@127.0.0.1/x"),
         ("DATABASE_URL", "postgresql://root:hunter2@127.0.0.1:port/x"),
         ("REDIS_URL", "hunter2"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1/0?nonsense=1"),
+        ("REDIS_URL", "rediss://:hunter2@127.0.0.1/0?ssl_cert_reqs=hunter2"),
     ],
 )
 def test_a_refused_url_is_not_shown(
