@@ -191,7 +191,8 @@ class Database(pulumi.ComponentResource):
             engine="postgres",
             engine_version=args.version,
             auto_minor_version_upgrade=True,
-            allow_major_version_upgrade=False,
+            # A permission, not a wish: the major version changes when the settings say so.
+            allow_major_version_upgrade=True,
             instance_class=args.instance_class,
             # A restored database has the name it was saved with.
             db_name=DATABASE if args.snapshot is None else None,

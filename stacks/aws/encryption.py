@@ -16,11 +16,12 @@ PURPOSES = ("cluster", "database", "logs", "queue", "registry")
 
 @dataclass(frozen=True)
 class EncryptionArgs:
-    """`durable` keys are protected, and stay when the stack goes: its last snapshots need them."""
+    """`retained` keys stay when the stack goes, for its last snapshots need them."""
 
     account_id: str
     region: str
-    durable: bool
+    protected: bool
+    retained: bool
 
 
 class Encryption(pulumi.ComponentResource):
@@ -42,7 +43,7 @@ class Encryption(pulumi.ComponentResource):
                 deletion_window_in_days=30,
                 policy=_key_policy(args, purpose),
                 opts=pulumi.ResourceOptions(
-                    parent=self, protect=args.durable, retain_on_delete=args.durable
+                    parent=self, protect=args.protected, retain_on_delete=args.retained
                 ),
             )
             kms.Alias(

@@ -68,7 +68,12 @@ class Foundation(pulumi.ComponentResource):
         self._children = pulumi.ResourceOptions(parent=self)
         self._keys = Encryption(
             f"{name}-key",
-            EncryptionArgs(settings.account_id, settings.region, self._durable),
+            EncryptionArgs(
+                settings.account_id,
+                settings.region,
+                protected=self._durable,
+                retained=self._environment.durable,
+            ),
             self._children,
         ).arns
         self.placement = self._declare_network()

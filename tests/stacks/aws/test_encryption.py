@@ -37,7 +37,9 @@ def test_only_the_key_of_logs_serves_cloudwatch_and_only_this_accounts_groups() 
 
 def test_protection_comes_off_by_a_setting_before_a_destroy() -> None:
     declarations, _ = foundation_with(settings("prod", deletable=True))
-    assert not any(resource.protect or resource.retained for resource in declarations.resources)
+    assert not any(resource.protect for resource in declarations.resources)
+    # The last snapshots of prod can be read for as long as they are kept.
+    assert all(key.retained for key in declarations.of(KEY).values())
     instance = declarations.one("rds/instance:Instance", "platform-database")
     assert instance["deletionProtection"] is False
     assert instance["skipFinalSnapshot"] is False

@@ -1,0 +1,102 @@
+"""The real engine over the stand-ins: a stack of program/ in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stacks.settings import AwsSettings
+from tests.stacks.aws.provider import Providers
+
+ROOT = Path(__file__).resolve().parents[3]
+PASSPHRASE = "only for tests"
+
+
+@dataclass
+class Engine:
+    """`pulumi` on one stack; its state is a folder of `directory`."""
+
+    directory: Path
+    stack: str
+    providers: Providers
+
+    def prepare(self, settings: AwsSettings) -> None:
+        """Lay out the program and create the stack."""
+        program = self.directory / "program"
+        shutil.copytree(ROOT / "tests" / "stacks" / "aws" / "program", program)
+        (self.directory / "state").mkdir()
+        (program / "Pulumi.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "name": "learning-platform",
+                    "runtime": {"name": "python", "options": {"virtualenv": str(ROOT / ".venv")}},
+                }
+            )
+        )
+        self.configure(settings)
+        self.pulumi("stack", "init", self.stack)
+        self.configure(settings)
+
+    def configure(self, settings: AwsSettings) -> None:
+        """Write the settings of the stack; what pulumi wrote beside them stays."""
+        path = self.directory / "program" / f"Pulumi.{self.stack}.yaml"
+        document: dict[str, Any] = yaml.safe_load(path.read_text()) if path.exists() else {}
+        aws = json.loads(settings.model_dump_json(by_alias=True, exclude_none=True))
+        path.write_text(yaml.safe_dump({**document, "config": {"learning-platform:aws": aws}}))
+
+    def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command; raises AssertionError with its output where it fails."""
+        completed = subprocess.run(
+            ["pulumi", "--non-interactive", *arguments],
+            cwd=self.directory / "program",
+            env={
+                **os.environ,
+                **self.providers.environment,
+                "PATH": f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "PULUMI_HOME": str(self.directory / "home"),
+                "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",
+                "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+                "PULUMI_SKIP_UPDATE_CHECK": "true",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if check and completed.returncode:
+            raise AssertionError(
+                f"pulumi {' '.join(arguments)} exited with {completed.returncode}:\n"
+                f"{completed.stdout[-8000:]}\n{completed.stderr[-3000:]}"
+            )
+        return completed
+
+    def up(self, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", self.stack, check=check)
+
+    def destroy(self, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.pulumi("destroy", "--yes", "--skip-preview", "-s", self.stack, check=check)
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """Return what an update would do, by name and type of resource; what stays is left out."""
+        previewed = self.pulumi("preview", "--stack", self.stack, "--json")
+        steps: list[dict[str, Any]] = json.loads(previewed.stdout).get("steps", [])
+        return {
+            f"{step['urn'].split('::')[-1]} {step['urn'].split('::')[2].rsplit(':', 1)[-1]}": step
+            for step in steps
+            if step["op"] not in ("same", "read")
+        }
+
+    def outputs(self) -> dict[str, Any]:
+        shown = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", self.stack)
+        return json.loads(shown.stdout)
+
+    def state(self) -> str:
+        """Return the state as it lies on the disk."""
+        return next(self.directory.glob("state/.pulumi/stacks/**/*.json")).read_text()

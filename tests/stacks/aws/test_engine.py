@@ -1,0 +1,216 @@
+"""Staging and prod by the real engine: made, changed, looked at again and taken away.
+
+One stack a module-wide fixture, the tests in order: later ones change it, the last destroys it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stacks.aws.engine import Engine
+from tests.stacks.aws.mocks import foundation, settings
+from tests.stacks.aws.provider import running_providers
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+INSTANCE = "platform-database Instance"
+
+UNCHECKED = {
+    "eks:AssociateAccessPolicy",
+    "eks:CreateAccessEntry",
+    "eks:DeleteAccessEntry",
+    "eks:DisassociateAccessPolicy",
+    "eks:UpdateClusterConfig",
+    "eks:UpdateClusterVersion",
+    "elasticache:CreateCacheParameterGroup",
+    "elasticache:CreateUserGroup",
+    "elasticache:DeleteCacheParameterGroup",
+    "elasticache:DeleteCacheSubnetGroup",
+    "elasticache:DeleteUserGroup",
+    "elasticache:ModifyCacheParameterGroup",
+    "elasticache:ModifyUser",
+}
+"""Requests that only the service's model has checked; README.md here says what that leaves out."""
+
+
+@pytest.fixture(scope="module")
+def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with running(tmp_path_factory.mktemp("staging"), "staging") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with running(tmp_path_factory.mktemp("prod"), "prod") as engine:
+        yield engine
+
+
+class running:  # noqa: N801, a context manager
+    """A stack that is not yet brought up, over an account of its own."""
+
+    def __init__(self, directory: Path, environment: str) -> None:
+        self._directory, self._environment = directory, environment
+        self._providers = running_providers()
+
+    def __enter__(self) -> Engine:
+        engine = Engine(self._directory, self._environment, self._providers.__enter__())
+        engine.prepare(settings(self._environment))
+        return engine
+
+    def __exit__(self, *error: Any) -> None:
+        self._providers.__exit__(*error)
+
+
+def operations(changes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return what is done to each resource, components and the stack left out."""
+    return {name: step["op"] for name, step in changes.items() if "pulumi" not in name.lower()}
+
+
+def test_the_first_preview_makes_everything_and_touches_nothing(staging: Engine) -> None:
+    changes = staging.changes()
+    assert set(operations(changes).values()) == {"create"}
+    assert len(changes) == len(foundation("staging")[0].resources) + 1
+    vpcs = staging.providers.cloud.client("ec2").describe_vpcs()["Vpcs"]
+    assert [vpc for vpc in vpcs if not vpc["IsDefault"]] == []
+
+
+def test_an_update_makes_it_and_leaves_nothing_to_do(staging: Engine) -> None:
+    staging.up()
+    staging.pulumi("preview", "--expect-no-changes", "--stack", "staging")
+    staging.pulumi("refresh", "--yes", "--expect-no-changes", "--stack", "staging")
+    instances = staging.providers.cloud.client("rds").describe_db_instances()["DBInstances"]
+    (instance,) = instances
+    assert instance["StorageEncrypted"]
+    assert not instance["PubliclyAccessible"]
+    assert {"Key": "environment", "Value": "staging"} in instance["TagList"]
+
+
+def test_no_secret_is_plain_in_the_state_or_in_what_is_shown(staging: Engine) -> None:
+    password = staging.outputs()["queue_url"].split(":")[2].split("@")[0]
+    assert len(password) == 48
+    assert password not in staging.state()
+    assert password not in staging.pulumi("stack", "output", "--stack", "staging").stdout
+    assert password not in staging.pulumi("preview", "--diff", "--stack", "staging").stdout
+
+
+def test_what_somebody_changed_by_hand_is_found_and_mended(staging: Engine) -> None:
+    rds = staging.providers.cloud.client("rds")
+    (instance,) = rds.describe_db_instances()["DBInstances"]
+    identifier = instance["DBInstanceIdentifier"]
+    rds.modify_db_instance(
+        DBInstanceIdentifier=identifier, PubliclyAccessible=True, ApplyImmediately=True
+    )
+    staging.pulumi("refresh", "--yes", "--stack", "staging")
+    assert operations(staging.changes()) == {INSTANCE: "update"}
+    staging.up()
+    (instance,) = rds.describe_db_instances()["DBInstances"]
+    assert not instance["PubliclyAccessible"]
+
+
+def test_a_larger_instance_is_one_update(staging: Engine) -> None:
+    staging.configure(settings("staging", database={"instanceClass": "db.m7g.large"}))
+    changes = staging.changes()
+    assert operations(changes) == {INSTANCE: "update"}
+    assert changes[INSTANCE]["diffReasons"] == ["instanceClass"]
+    staging.configure(settings("staging"))
+
+
+def test_another_major_version_replaces_the_parameter_group_and_not_the_database(
+    staging: Engine,
+) -> None:
+    staging.configure(settings("staging", database={"version": "19"}))
+    found = operations(staging.changes())
+    staging.configure(settings("staging"))
+    assert found[INSTANCE] == "update"
+    assert "replace" in found["platform-database ParameterGroup"]
+    assert set(found) == {INSTANCE, "platform-database ParameterGroup"}
+
+
+def test_a_rotated_password_reaches_the_user_and_replaces_nothing_that_holds_data(
+    staging: Engine,
+) -> None:
+    before = staging.outputs()["queue_url"]
+    staging.configure(settings("staging", queue={"passwordGeneration": 2}))
+    found = operations(staging.changes())
+    assert "replace" in found["platform-queue-password RandomPassword"]
+    assert found["platform-queue-workers User"] == "update"
+    assert set(found) == {"platform-queue-password RandomPassword", "platform-queue-workers User"}
+    staging.up()
+    assert staging.outputs()["queue_url"] != before
+    staging.pulumi("preview", "--expect-no-changes", "--stack", "staging")
+
+
+def test_a_snapshot_to_start_from_replaces_the_database_of_staging_only(
+    staging: Engine, prod: Engine
+) -> None:
+    from_snapshot: dict[str, Any] = {"database": {"restoreSnapshot": "of-prod"}}
+    rds = staging.providers.cloud.client("rds")
+    (instance,) = rds.describe_db_instances()["DBInstances"]
+    rds.create_db_snapshot(
+        DBInstanceIdentifier=instance["DBInstanceIdentifier"], DBSnapshotIdentifier="of-prod"
+    )
+    staging.configure(settings("staging", **from_snapshot))
+    assert "replace" in operations(staging.changes())[INSTANCE]
+    staging.up()
+    staging.pulumi("preview", "--expect-no-changes", "--stack", "staging")
+
+
+def test_destroying_staging_leaves_a_last_snapshot_and_nothing_that_costs(staging: Engine) -> None:
+    staging.destroy()
+    cloud = staging.providers.cloud
+    assert cloud.client("rds").describe_db_instances()["DBInstances"] == []
+    snapshots = cloud.client("rds").describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    names = [snapshot["DBSnapshotIdentifier"] for snapshot in snapshots]
+    # One of the database that was replaced, one of the last.
+    assert len([name for name in names if name.startswith("platform-database-final-")]) == 2
+    assert cloud.client("ec2").describe_nat_gateways()["NatGateways"] == []
+    assert cloud.client("eks").list_clusters()["clusters"] == []
+    vpcs = cloud.client("ec2").describe_vpcs()["Vpcs"]
+    assert [vpc for vpc in vpcs if not vpc["IsDefault"]] == []
+    assert cloud.unchecked <= UNCHECKED
+
+
+def test_prod_comes_up_redundant_and_stays_as_it_is(prod: Engine) -> None:
+    prod.up()
+    prod.pulumi("preview", "--expect-no-changes", "--stack", "prod")
+    prod.pulumi("refresh", "--yes", "--expect-no-changes", "--stack", "prod")
+    instances = prod.providers.cloud.client("rds").describe_db_instances()["DBInstances"]
+    assert len(instances) == 2
+    assert any(instance["MultiAZ"] for instance in instances)
+    (group,) = prod.providers.cloud.client("elasticache").describe_replication_groups()[
+        "ReplicationGroups"
+    ]
+    assert group["AutomaticFailover"] == "enabled"
+
+
+def test_prod_is_neither_replaced_nor_destroyed_by_mistake(prod: Engine) -> None:
+    prod.configure(settings("prod", database={"restoreSnapshot": "another"}))
+    refused = prod.pulumi("preview", "--stack", "prod", check=False)
+    assert refused.returncode
+    assert "protected" in refused.stdout + refused.stderr
+    prod.configure(settings("prod"))
+    refused = prod.destroy(check=False)
+    assert refused.returncode
+    assert "protected" in refused.stdout + refused.stderr
+    assert prod.changes() == {}
+
+
+def test_prod_is_destroyed_only_after_its_protection_came_off_and_keys_stay(prod: Engine) -> None:
+    prod.configure(settings("prod", deletable=True))
+    found = operations(prod.changes())
+    assert set(found.values()) == {"update"}
+    assert INSTANCE in found
+    prod.up()
+    prod.destroy()
+    cloud = prod.providers.cloud
+    assert cloud.client("rds").describe_db_instances()["DBInstances"] == []
+    keys = cloud.client("kms").list_keys()["Keys"]
+    states = [cloud.client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in keys]
+    ours = [key for key in states if "learning platform" in key["Description"]]
+    assert len(ours) == 5
+    assert {key["KeyState"] for key in ours} == {"Enabled"}
+    assert cloud.unchecked <= UNCHECKED

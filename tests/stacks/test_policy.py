@@ -1,0 +1,252 @@
+"""The rules: each has examples that break it, and everything we declare keeps all of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pulumi.output import Unknown
+
+from stacks.policies import RULES, UNKNOWN, Resource, Surroundings, violations
+from stacks.policies.aws import REQUIRED_TAGS
+from stacks.policies.kubernetes import WORKLOADS
+from stacks.policy import plain
+from tests.stacks.aws.mocks import foundation, foundation_with, settings
+
+PROD, STAGING = Surroundings(durable=True), Surroundings(durable=False)
+
+INSTANCE: dict[str, Any] = {
+    "storageEncrypted": True,
+    "kmsKeyId": "key",
+    "publiclyAccessible": False,
+    "manageMasterUserPassword": True,
+    "iamDatabaseAuthenticationEnabled": True,
+    "backupRetentionPeriod": 30,
+    "skipFinalSnapshot": False,
+    "deletionProtection": True,
+    "multiAz": True,
+    "deleteAutomatedBackups": False,
+}
+GROUP: dict[str, Any] = {
+    "atRestEncryptionEnabled": True,
+    "kmsKeyId": "key",
+    "transitEncryptionEnabled": True,
+    "transitEncryptionMode": "required",
+    "snapshotRetentionLimit": 7,
+    "automaticFailoverEnabled": True,
+    "multiAzEnabled": True,
+}
+CLUSTER: dict[str, Any] = {
+    "encryptionConfig": {"resources": ["secrets"]},
+    "vpcConfig": {"endpointPublicAccess": False},
+    "enabledClusterLogTypes": ["audit", "authenticator"],
+    "deletionProtection": True,
+}
+REPOSITORY: dict[str, Any] = {
+    "encryptionConfigurations": [{"encryptionType": "KMS", "kmsKey": "key"}],
+    "imageTagMutability": "IMMUTABLE",
+    "imageScanningConfiguration": {"scanOnPush": True},
+    "forceDelete": False,
+}
+CONTAINER: dict[str, Any] = {
+    "name": "worker",
+    "image": "registry.test/workers@sha256:0123",
+    "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+    "securityContext": {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+}
+
+
+def deployment(container: dict[str, Any] | None = None, **pod: Any) -> dict[str, Any]:
+    changed = {**CONTAINER, **(container or {})}
+    return {"spec": {"template": {"spec": {"containers": [changed], **pod}}}}
+
+
+def allowing(**statement: Any) -> str:
+    return json.dumps({"Statement": [{"Effect": "Allow", **statement}]})
+
+
+DB, QUEUE = "aws:rds/instance:Instance", "aws:elasticache/replicationGroup:ReplicationGroup"
+EKS, ECR = "aws:eks/cluster:Cluster", "aws:ecr/repository:Repository"
+INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+TAGS = json.dumps({"tags": dict.fromkeys(REQUIRED_TAGS, "x")})
+
+KEEPS: list[tuple[str, dict[str, Any]]] = [
+    (DB, INSTANCE),
+    (DB, {**INSTANCE, "kmsKeyId": UNKNOWN}),
+    (QUEUE, GROUP),
+    (EKS, CLUSTER),
+    (ECR, REPOSITORY),
+    (DEPLOYMENT, deployment()),
+    (INGRESS, {"referencedSecurityGroupId": UNKNOWN}),
+    ("aws:iam/rolePolicy:RolePolicy", {"policy": UNKNOWN}),
+]
+
+BREAKS: list[tuple[str, str, dict[str, Any]]] = [
+    ("encryption-at-rest", DB, {**INSTANCE, "storageEncrypted": False}),
+    ("encryption-at-rest", DB, {**INSTANCE, "kmsKeyId": None}),
+    ("encryption-at-rest", QUEUE, {**GROUP, "atRestEncryptionEnabled": False}),
+    ("encryption-of-secrets", EKS, {**CLUSTER, "encryptionConfig": None}),
+    ("encryption-of-images", ECR, {**REPOSITORY, "encryptionConfigurations": []}),
+    ("encryption-of-logs", "aws:cloudwatch/logGroup:LogGroup", {"retentionInDays": 7}),
+    ("encryption-of-logs", "aws:cloudwatch/logGroup:LogGroup", {"kmsKeyId": "key"}),
+    ("encryption-in-transit", QUEUE, {**GROUP, "transitEncryptionMode": "preferred"}),
+    (
+        "database-tls",
+        "aws:rds/parameterGroup:ParameterGroup",
+        {"parameters": [{"name": "rds.force_ssl", "value": "0"}]},
+    ),
+    (
+        "queue-keeps-jobs",
+        "aws:elasticache/parameterGroup:ParameterGroup",
+        {"parameters": [{"name": "maxmemory-policy", "value": "allkeys-lru"}]},
+    ),
+    ("key-rotation", "aws:kms/key:Key", {}),
+    ("no-public-database", DB, {**INSTANCE, "publiclyAccessible": True}),
+    ("no-password-in-state", DB, {**INSTANCE, "password": "x"}),
+    ("no-password-in-state", DB, {**INSTANCE, "iamDatabaseAuthenticationEnabled": False}),
+    ("groups-name-groups", INGRESS, {"cidrIpv4": "0.0.0.0/0"}),
+    ("groups-name-groups", INGRESS, {"cidrIpv4": "10.0.0.0/8"}),
+    (
+        "groups-name-groups",
+        "aws:ec2/securityGroup:SecurityGroup",
+        {"ingress": [{"ipv6CidrBlocks": ["::/0"]}]},
+    ),
+    (
+        "groups-name-groups",
+        "aws:ec2/securityGroupRule:SecurityGroupRule",
+        {"type": "ingress", "cidrBlocks": ["0.0.0.0/0"]},
+    ),
+    ("no-open-cluster", EKS, {**CLUSTER, "vpcConfig": {"endpointPublicAccess": True}}),
+    ("no-open-cluster", EKS, {**CLUSTER, "vpcConfig": {"publicAccessCidrs": ["0.0.0.0/0"]}}),
+    ("cluster-logs", EKS, {**CLUSTER, "enabledClusterLogTypes": ["api"]}),
+    ("images-as-built", ECR, {**REPOSITORY, "imageTagMutability": "MUTABLE"}),
+    ("images-as-built", ECR, {**REPOSITORY, "imageScanningConfiguration": None}),
+    ("backups", DB, {**INSTANCE, "backupRetentionPeriod": 0}),
+    ("backups", DB, {**INSTANCE, "skipFinalSnapshot": True}),
+    ("queue-snapshots", QUEUE, {**GROUP, "snapshotRetentionLimit": 0}),
+    ("durable", DB, {**INSTANCE, "deletionProtection": False}),
+    ("durable", DB, {**INSTANCE, "multiAz": False}),
+    ("durable", QUEUE, {**GROUP, "multiAzEnabled": False}),
+    ("durable", ECR, {**REPOSITORY, "forceDelete": True}),
+    ("tags", "pulumi:providers:aws", {"allowedAccountIds": "[]", "defaultTags": "{}"}),
+    ("one-account", "pulumi:providers:aws", {"defaultTags": TAGS}),
+    (
+        "no-wildcard-iam",
+        "aws:iam/rolePolicy:RolePolicy",
+        {"policy": allowing(Action="*", Resource="arn:aws:s3:::b")},
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/policy:Policy",
+        {"policy": allowing(Action=["s3:*"], Resource="arn:aws:s3:::b")},
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/policy:Policy",
+        {"policy": allowing(Action=["s3:GetObject"], Resource=["*"])},
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/policy:Policy",
+        {"policy": allowing(NotAction=["iam:CreateUser"], Resource=["arn:aws:s3:::b"])},
+    ),
+    (
+        "no-unnamed-principal",
+        "aws:iam/role:Role",
+        {"assumeRolePolicy": allowing(Action="sts:AssumeRole", Principal={"AWS": "*"})},
+    ),
+    (
+        "no-unnamed-principal",
+        "aws:ec2/vpcEndpoint:VpcEndpoint",
+        {"policy": allowing(Action="*", Resource="*", Principal="*")},
+    ),
+    (
+        "no-administrator",
+        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+        {"policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
+    ),
+    ("limits", DEPLOYMENT, deployment({"resources": {}})),
+    ("limits", DEPLOYMENT, deployment({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}})),
+    ("known-image", DEPLOYMENT, deployment({"image": "registry.test:5000/workers"})),
+    ("known-image", DEPLOYMENT, deployment({"image": "workers:latest"})),
+    ("restricted-pod", DEPLOYMENT, deployment({"securityContext": {}})),
+    ("restricted-pod", DEPLOYMENT, deployment(hostNetwork=True)),
+    ("restricted-pod", DEPLOYMENT, deployment(volumes=[{"hostPath": {"path": "/"}}])),
+]
+
+
+def broken(resource: Resource, surroundings: Surroundings = PROD) -> set[str]:
+    return {rule.name for rule in RULES if list(rule.violations(resource, surroundings))}
+
+
+@pytest.mark.parametrize(("type_", "inputs"), KEEPS)
+def test_what_keeps_the_rules_or_is_not_known_yet_passes(
+    type_: str, inputs: dict[str, Any]
+) -> None:
+    assert violations(Resource(type_, "good", inputs, protected=True), PROD) == []
+
+
+@pytest.mark.parametrize(("rule", "type_", "inputs"), BREAKS)
+def test_what_breaks_a_rule_breaks_just_that_rule_and_is_named(
+    rule: str, type_: str, inputs: dict[str, Any]
+) -> None:
+    resource = Resource(type_, "bad", inputs, protected=True)
+    assert broken(resource) == {rule}
+    assert all(text.startswith("bad: ") for text in violations(resource, PROD))
+
+
+def test_every_rule_has_an_example_that_breaks_it() -> None:
+    assert {rule for rule, _, _ in BREAKS} == {rule.name for rule in RULES}
+
+
+def test_data_of_prod_must_be_protected_in_the_state_and_data_of_staging_need_not() -> None:
+    unprotected = Resource(DB, "database", {**INSTANCE, "multiAz": False}, protected=False)
+    assert broken(unprotected, PROD) == {"durable"}
+    assert broken(unprotected, STAGING) == set()
+
+
+@pytest.mark.parametrize("type_", WORKLOADS)
+def test_every_kind_of_workload_is_looked_into(type_: str) -> None:
+    inputs: dict[str, Any] = {"containers": [{"name": "c", "image": "c:latest"}]}
+    for key in reversed(WORKLOADS[type_]):
+        inputs = {key: inputs}
+    assert broken(Resource(type_, "bad", inputs)) == {"limits", "known-image", "restricted-pod"}
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_everything_that_the_components_declare_keeps_the_rules(environment: str) -> None:
+    surroundings = Surroundings(durable=environment == "prod")
+    found = [
+        problem
+        for declared in foundation(environment)[0].resources
+        for problem in violations(
+            Resource(declared.type, declared.name, declared.inputs, declared.protect), surroundings
+        )
+    ]
+    assert found == []
+
+
+def test_a_public_cluster_for_everybody_is_found_in_what_the_components_declare() -> None:
+    changed = settings(
+        "staging",
+        cluster={
+            "administrators": ["arn:aws:iam::123456789012:role/Operators"],
+            "publicCidrs": ["8.0.0.0/8"],
+        },
+    )
+    declared = foundation_with(changed)[0].of("eks/cluster:Cluster")["platform-cluster"]
+    assert violations(Resource(declared.type, "cluster", declared.inputs), STAGING) == []
+    opened = {**declared.inputs, "vpcConfig": {"publicAccessCidrs": ["0.0.0.0/0"]}}
+    assert broken(Resource(declared.type, "cluster", opened), STAGING) == {"no-open-cluster"}
+
+
+def test_inputs_are_taken_over_with_what_is_not_known_marked() -> None:
+    assert plain({"a": [Unknown(), {"b": 1}]}) == {"a": [UNKNOWN, {"b": 1}]}
