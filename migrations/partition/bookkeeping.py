@@ -65,9 +65,20 @@ class Month:
 
 
 def exists(connection: psycopg.Connection) -> bool:
-    """Tell whether the schema is there."""
-    row = connection.execute("SELECT to_regclass('partitioning.months') IS NOT NULL").fetchone()
-    return bool(row and row[0])
+    """Tell whether the schema is there. Raises Refused where it is, but not open to this role."""
+    # Not by to_regclass, which fails where the schema may not be used.
+    row = connection.execute(
+        "SELECT current_user, has_schema_privilege(n.oid, 'USAGE')"
+        " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = 'months'",
+        [SCHEMA],
+    ).fetchone()
+    if row and not row[1]:
+        raise Refused(
+            f"role {row[0]} may not use the schema {SCHEMA}: connect as the role that prepared, or"
+            f" GRANT it ALL ON SCHEMA {SCHEMA}, and on all tables in it"
+        )
+    return row is not None
 
 
 def create(connection: psycopg.Connection) -> None:

@@ -133,6 +133,37 @@ FROM (
 WHERE g.grantee <> g.relowner ORDER BY 4 NULLS FIRST, 2 NULLS FIRST, 1
 """
 
+# Whatever of the above changes leaves another row version behind; statistics do not.
+_VERSION = """
+WITH tables AS (SELECT to_regclass(n)::oid AS oid FROM unnest(%s::text[]) AS n),
+views AS (
+    SELECT r.oid AS rule, r.ev_class FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+        AND d.refobjid IN (TABLE tables)
+)
+SELECT md5(string_agg(v, ' ' ORDER BY v)) FROM (
+    SELECT format('c%%s/%%s', oid, xmin) FROM pg_class WHERE oid IN (TABLE tables)
+        OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (TABLE tables))
+        OR oid IN (SELECT ev_class FROM views)
+    UNION ALL SELECT format('a%%s.%%s/%%s', attrelid, attnum, xmin) FROM pg_attribute
+        WHERE attrelid IN (TABLE tables)
+    UNION ALL SELECT format('i%%s/%%s', indexrelid, xmin) FROM pg_index
+        WHERE indrelid IN (TABLE tables)
+    UNION ALL SELECT format('k%%s/%%s', oid, xmin) FROM pg_constraint
+        WHERE conrelid IN (TABLE tables)
+    UNION ALL SELECT format('t%%s/%%s', oid, xmin) FROM pg_trigger
+        WHERE tgrelid IN (TABLE tables)
+    UNION ALL SELECT format('r%%s/%%s', oid, xmin) FROM pg_rewrite
+        WHERE oid IN (SELECT rule FROM views)
+    UNION ALL SELECT format('p%%s/%%s', oid, xmin) FROM pg_publication_rel
+        WHERE prrelid IN (TABLE tables)
+    UNION ALL SELECT format('s%%s/%%s', oid, xmin) FROM pg_policy
+        WHERE polrelid IN (TABLE tables)
+    UNION ALL SELECT format('h%%s/%%s', inhrelid, xmin) FROM pg_inherits
+        WHERE inhparent IN (TABLE tables)
+) AS versions (v)
+"""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -308,3 +339,9 @@ def read_table(connection: psycopg.Connection, schema: str, name: str) -> Table 
         publications=[Publication(**row) for row in rows(_PUBLICATIONS, oid)],
         grants=[Grant(**row) for row in rows(_GRANTS, oid, oid)],
     )
+
+
+def version(connection: psycopg.Connection, *tables: str) -> str:
+    """Return what changes whenever a definition does that `read_table` reads, in one statement."""
+    row = connection.execute(_VERSION, [list(tables)]).fetchone()
+    return str(row[0]) if row else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import date
 
 import psycopg
@@ -13,7 +14,7 @@ from psycopg.types.json import Jsonb
 from migrations.partition import bookkeeping, definitions
 from migrations.partition.backfill import backfill_added
 from migrations.partition.bookkeeping import Record
-from migrations.partition.catalogue import ForeignKey, Table
+from migrations.partition.catalogue import ForeignKey, Table, version
 from migrations.partition.drain import Drain, drain_live_months, homeless_keys
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import Refused
@@ -21,6 +22,7 @@ from migrations.partition.locks import NotYet, in_short_transaction
 from migrations.partition.names import PARTITIONED, fitted
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
+from migrations.partition.script import Script
 from migrations.partition.statements import OPERATIONS, names_list, raw, template
 from migrations.partition.swap import cutover_swap, rollback_swap, swap
 from migrations.partition.sync import (
@@ -81,11 +83,12 @@ def cutover(engine: Engine) -> Outcome:
     names = engine.names
     old, new = _checked(engine)
     times = _Times()
+    drain = Drain.of(engine, old)
+    prepared = _Prepared(engine, names.table, names.partitioned_name, _cutover_script, old, new)
 
     def before() -> None:
         backfill_added(engine, old, record)
         drain_live_months(engine, old, record.id)
-        drain = Drain.of(engine, old)
         keys = homeless_keys(engine, drain, connection)
         if keys:
             raise Refused(
@@ -95,28 +98,25 @@ def cutover(engine: Engine) -> Outcome:
             )
         _wait_for_long_transactions(engine)
 
+        prepared.refresh()
+
     def swap_tables(session: psycopg.Connection) -> None:
-        nonlocal old, new
-        _lock_tables(engine, session, old, new, "SHARE ROW EXCLUSIVE")
+        prepared.lock(session)
         times.began = time.monotonic()
-        old, new = _checked(engine)
-        drained = _drain_rest(engine, session, record.id, old)
+        prepared.expect_unchanged(session)
+        drained = _drain_rest(engine, session, record.id, drain)
         times.attempts += 1
         if drained and times.attempts <= min(_STRICT_ATTEMPTS, engine.options.attempts // 2):
             # A reader in REPEATABLE READ who waits for the table has its snapshot already, and
             # would not see these rows in the new one. Most tries find nothing to drain.
             raise NotYet("changes came in at the last moment", soon=True)
-        drop_triggers(session, names, names.live, "forward")
-        swap(session, cutover_swap(engine, old, new))
-        definitions.grant(session, old.grants, names.live)
-        _add_foreign_keys(engine, session, old)
-        _create_reverse(engine, session, old)
+        prepared.script.run(session)
         bookkeeping.set_phase(session, record.id, Phase.CUTOVER)
         bookkeeping.update(
             session,
             record.id,
-            foreign_keys=Jsonb([asdict(foreign_key) for foreign_key in old.foreign_keys]),
-            foreign_keys_validated=not old.foreign_keys,
+            foreign_keys=Jsonb([asdict(foreign_key) for foreign_key in prepared.old.foreign_keys]),
+            foreign_keys_validated=not prepared.old.foreign_keys,
         )
 
     in_short_transaction(engine, "cutover", swap_tables, table_id=record.id, before=before)
@@ -155,13 +155,73 @@ def _checked(engine: Engine) -> tuple[Table, Table]:
     return old, new
 
 
-def _lock_tables(
-    engine: Engine, session: psycopg.Connection, live: Table, other: Table, referenced_mode: str
-) -> None:
-    """Lock both tables, the views on the live one, and those that foreign keys point at.
+@dataclass
+class _Prepared:
+    """A swap, ready to be done under the lock without another look at the catalogue."""
 
-    Within one lock timeout for all together, so that nobody waits for us longer. Views come first,
-    as for their readers; else each of us would wait for the other.
+    engine: Engine
+    live: str
+    other: str
+    build: Callable[[Engine, Table, Table], Script]
+    old: Table
+    new: Table
+    script: Script = field(default_factory=Script)
+    _locks: list[sql.Composed] = field(default_factory=list[sql.Composed])
+    _milliseconds: int = 0
+    _version: str | None = None
+
+    def _present(self, connection: psycopg.Connection) -> str:
+        schema = self.engine.names.schema
+        return version(
+            connection,
+            *(sql.Identifier(schema, name).as_string() for name in (self.live, self.other)),
+        )
+
+    def refresh(self) -> None:
+        """Read both tables again if they changed, and write down what is to be done."""
+        connection = self.engine.connection
+        present = self._present(connection)
+        if present == self._version:
+            return
+        self.old, self.new = (_checked if self.build is _cutover_script else _shapes)(self.engine)
+        self.script = self.build(self.engine, self.old, self.new)
+        self._locks = _lock_statements(connection, *self._in_order())
+        row = connection.execute(
+            "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
+        ).fetchone()
+        self._milliseconds = row[0] if row else self.engine.options.lock_timeout_milliseconds
+        self._version = present
+
+    def _in_order(self) -> tuple[Table, Table]:
+        """Return the table that has the name, and the other."""
+        both = {table.name: table for table in (self.old, self.new)}
+        return both[self.live], both[self.other]
+
+    def lock(self, session: psycopg.Connection) -> None:
+        """Take all locks, within one lock timeout for all together: nobody waits for us longer."""
+        deadline = time.monotonic() + self._milliseconds / 1000
+        for statement in self._locks:
+            left = max(1, int((deadline - time.monotonic()) * 1000))
+            session.execute(
+                sql.SQL("SET LOCAL lock_timeout = {}; {}").format(sql.Literal(left), statement)
+            )
+
+    def expect_unchanged(self, session: psycopg.Connection) -> None:
+        """Raise NotYet if a definition changed before the tables were locked."""
+        if self._present(session) != self._version:
+            raise NotYet("the tables, or what depends on them, are being changed", soon=True)
+
+
+def _shapes(engine: Engine) -> tuple[Table, Table]:
+    return same_shape(engine, engine.names.retired_name, engine.names.table)
+
+
+def _lock_statements(
+    connection: psycopg.Connection, live: Table, other: Table
+) -> list[sql.Composed]:
+    """Return what locks both tables, the views on the live one, and what foreign keys point at.
+
+    Views come first, as for their readers; else each of us would wait for the other.
     """
     statements: list[sql.Composed] = [
         template(
@@ -171,24 +231,15 @@ def _lock_tables(
         )
         for view in live.views
     ]
-    names = engine.names
     wanted = [
-        (sql.Identifier(names.schema, live.name), "ACCESS EXCLUSIVE"),
-        (sql.Identifier(names.schema, other.name), "ACCESS EXCLUSIVE"),
+        (sql.Identifier(table.schema, table.name), "ACCESS EXCLUSIVE") for table in (live, other)
     ]
-    wanted += [(table, referenced_mode) for table in _referenced(session, live, other)]
-    statements += [
+    # Dropping a foreign key takes this of the table it points at, adding one less.
+    mode = "ACCESS EXCLUSIVE" if live.kind == "p" else "SHARE ROW EXCLUSIVE"
+    wanted += [(table, mode) for table in _referenced(connection, live, other)]
+    return statements + [
         template("cutover_lock", relation=relation, mode=raw(mode)) for relation, mode in wanted
     ]
-    row = session.execute(
-        "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
-    ).fetchone()
-    milliseconds = row[0] if row else engine.options.lock_timeout_milliseconds
-    deadline = time.monotonic() + milliseconds / 1000
-    for statement in statements:
-        left = max(1, int((deadline - time.monotonic()) * 1000))
-        session.execute("SELECT set_config('lock_timeout', %s, true)", [str(left)])
-        session.execute(statement)
 
 
 def _referenced(session: psycopg.Connection, *tables: Table) -> list[sql.Identifier]:
@@ -229,15 +280,29 @@ def _wait_for_long_transactions(engine: Engine) -> None:
         time.sleep(0.02)
 
 
-def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, old: Table) -> int:
+def _cutover_script(engine: Engine, old: Table, new: Table) -> Script:
+    """Return the swap; the functions of the reverse triggers are created at once."""
+    names, script = engine.names, Script()
+    _create_reverse_functions(engine, old)
+    drop_triggers(script, names.live)
+    swap(script, cutover_swap(engine, old, new))
+    definitions.grant(script, old.grants, names.live)
+    _add_foreign_keys(engine, script, old, new)
+    create_triggers(script, names, names.live, "reverse")
+    return script
+
+
+def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, drain: Drain) -> int:
     """Drain what came in since, with the tables locked; return how many keys.
 
     Raises NotYet if it is too much.
     """
     total = 0
-    drain = Drain.of(engine, old)
+    waiting = drain.waiting_months(session)
+    if not waiting:
+        return 0
     months = {month.month: month for month in bookkeeping.months(session, table_id)}
-    for text in drain.waiting_months(session):
+    for text in waiting:
         month = months.get(date.fromisoformat(text)) if len(text) == len("2026-01-01") else None
         if month is None or month.state != "live":
             raise NotYet("rows came in for a month without a partition")
@@ -249,30 +314,27 @@ def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, old:
     return total
 
 
-def _add_foreign_keys(engine: Engine, session: psycopg.Connection, old: Table) -> None:
+def _add_foreign_keys(engine: Engine, script: Script, old: Table, new: Table) -> None:
     """Add the foreign keys to every partition, unvalidated, and defer those of the old table.
 
     Not earlier: a copy whose changes wait in the log would keep the application from deleting what
     only the copy still refers to.
     """
-    statements: list[sql.Composable] = []
+    leaves = _leaves(engine.connection, new.schema, new.name)
     for foreign_key in old.foreign_keys:
         constraint = sql.Identifier(foreign_key.name)
-        statements += [
-            template(
-                "cutover_foreign_key",
-                partition=engine.names.partition(name),
-                constraint=constraint,
-                definition=raw(foreign_key.definition),
+        for name in leaves:
+            script.execute(
+                template(
+                    "cutover_foreign_key",
+                    partition=engine.names.partition(name),
+                    constraint=constraint,
+                    definition=raw(foreign_key.definition),
+                )
             )
-            for name in _leaves(session, engine.names.schema, engine.names.table)
-        ]
-        statements.append(
+        script.execute(
             template("cutover_defer", retired=engine.names.retired, constraint=constraint)
         )
-    if statements:
-        # In one message: everybody waits.
-        session.execute(sql.SQL("\n").join(statements))
 
 
 def _leaves(session: psycopg.Connection, schema: str, table: str) -> list[str]:
@@ -327,8 +389,9 @@ def finish_foreign_keys(engine: Engine, record: Record) -> bool:
     return True
 
 
-def _create_reverse(engine: Engine, session: psycopg.Connection, old: Table) -> None:
-    names = engine.names
+def _create_reverse_functions(engine: Engine, old: Table) -> None:
+    """Create the functions of the reverse triggers; they name tables as they will be called."""
+    names, session = engine.names, engine.connection
     for operation in OPERATIONS:
         parts = {
             "retired": names.retired,
@@ -347,7 +410,6 @@ def _create_reverse(engine: Engine, session: psycopg.Connection, old: Table) -> 
             )
         )
     create_truncate_function(session, names, "reverse")
-    create_triggers(session, names, names.live, "reverse")
 
 
 def rollback(engine: Engine) -> Outcome:
@@ -359,21 +421,27 @@ def rollback(engine: Engine) -> Outcome:
     if record.phase is Phase.RETIRE:
         raise Refused(f"the old table of {engine.spec.table} was dropped by retire: no way back")
     names = engine.names
-    old, new = same_shape(engine, names.retired_name, names.table)
+    old, new = _shapes(engine)
+
+    def script(engine: Engine, old: Table, new: Table) -> Script:
+        script = Script()
+        create_forward_functions(engine, connection, record, old)
+        drop_triggers(script, names.live)
+        _drop_foreign_keys(engine, script, record, new)
+        swap(script, rollback_swap(engine, new, old))
+        create_triggers(script, names, names.live, "forward")
+        return script
+
+    prepared = _Prepared(engine, names.table, names.retired_name, script, old, new)
 
     def swap_back(session: psycopg.Connection) -> None:
-        nonlocal old, new
-        _lock_tables(engine, session, new, old, "ACCESS EXCLUSIVE")
-        old, new = same_shape(engine, names.retired_name, names.table)
-        drop_triggers(session, names, names.live, "reverse")
-        _drop_foreign_keys(engine, session, record, new)
-        swap(session, rollback_swap(engine, new, old))
-        create_forward_functions(engine, session, record, old)
-        create_triggers(session, names, names.live, "forward")
+        prepared.lock(session)
+        prepared.expect_unchanged(session)
+        prepared.script.run(session)
         bookkeeping.set_phase(session, record.id, Phase.VERIFY, done=False)
         bookkeeping.update(session, record.id, cut_over_at=None, foreign_keys_validated=False)
 
-    in_short_transaction(engine, "rollback", swap_back, table_id=record.id)
+    in_short_transaction(engine, "rollback", swap_back, table_id=record.id, before=prepared.refresh)
     return Outcome(
         "done",
         f"{engine.spec.table} is the old table again, with every row;"
@@ -381,22 +449,20 @@ def rollback(engine: Engine) -> Outcome:
     )
 
 
-def _drop_foreign_keys(
-    engine: Engine, session: psycopg.Connection, record: Record, new: Table
-) -> None:
+def _drop_foreign_keys(engine: Engine, script: Script, record: Record, new: Table) -> None:
     """Drop those of the new table, and give the old table's back their time of checking."""
     names = engine.names
     on_table = {foreign_key.name for foreign_key in new.foreign_keys}
-    leaves = _leaves(session, names.schema, names.table)
+    leaves = _leaves(engine.connection, names.schema, names.table)
     for foreign_key in _recorded_foreign_keys(record):
         owners = [names.live] if foreign_key.name in on_table else map(names.partition, leaves)
         for relation in owners:
-            session.execute(
+            script.execute(
                 sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
                     relation, sql.Identifier(foreign_key.name)
                 )
             )
-        session.execute(
+        script.execute(
             sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(
                 names.retired,
                 sql.Identifier(foreign_key.name),

@@ -11,6 +11,7 @@ from migrations.partition import calendar
 from migrations.partition.catalogue import Grant, Index, Table
 from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, fitted
+from migrations.partition.script import Executes
 from migrations.partition.statements import names_list, raw, template
 
 _ENABLE = {
@@ -159,7 +160,7 @@ def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifi
         connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
 
 
-def grant(connection: psycopg.Connection, grants: list[Grant], relation: sql.Identifier) -> None:
+def grant(connection: Executes, grants: list[Grant], relation: sql.Identifier) -> None:
     """Give the same privileges on `relation`."""
     for entry in grants:
         if entry.privilege not in _KEYWORDS:
@@ -177,9 +178,7 @@ def grant(connection: psycopg.Connection, grants: list[Grant], relation: sql.Ide
         )
 
 
-def alter_trigger(
-    connection: psycopg.Connection, relation: sql.Identifier, enabled: str, name: str
-) -> None:
+def alter_trigger(connection: Executes, relation: sql.Identifier, enabled: str, name: str) -> None:
     """Set when a trigger fires: O, D, R or A as in pg_trigger."""
     connection.execute(
         sql.SQL("ALTER TABLE {} {}").format(

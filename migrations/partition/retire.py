@@ -13,7 +13,7 @@ from migrations.partition.locks import in_short_transaction
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
 from migrations.partition.statements import template
-from migrations.partition.sync import drop_triggers
+from migrations.partition.sync import drop_functions, drop_triggers
 from migrations.partition.verify import compare
 
 
@@ -41,7 +41,8 @@ def retire(engine: Engine) -> Outcome:
         )
 
     def drop(session: psycopg.Connection) -> None:
-        drop_triggers(session, names, names.live, "reverse")
+        drop_triggers(session, names.live)
+        drop_functions(session, names)
         session.execute(template("retire", retired=names.retired, log=names.log))
         bookkeeping.set_phase(session, record.id, Phase.RETIRE)
 

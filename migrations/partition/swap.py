@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
 from migrations.partition.catalogue import Table, View
 from migrations.partition.definitions import alter_trigger
 from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, RETIRED, fitted
+from migrations.partition.script import Executes
 from migrations.partition.statements import raw, template
 
 
@@ -51,7 +51,7 @@ def rollback_swap(engine: Engine, new: Table, old: Table) -> Swap:
     return Swap(engine, new, old, PARTITIONED, RETIRED)
 
 
-def swap(connection: psycopg.Connection, change: Swap) -> None:
+def swap(connection: Executes, change: Swap) -> None:
     """Swap names, and move views, triggers, sequences, grants and publications along.
 
     The definitions in `change.outgoing` were read while it had its name, so that they mean,
@@ -65,7 +65,7 @@ def swap(connection: psycopg.Connection, change: Swap) -> None:
     _move_publications(connection, change)
 
 
-def _rename(connection: psycopg.Connection, change: Swap) -> None:
+def _rename(connection: Executes, change: Swap) -> None:
     engine = change.engine
     schema = engine.names.schema
     incoming_names = {index.name for index in change.incoming.indexes}
@@ -87,7 +87,7 @@ def _rename(connection: psycopg.Connection, change: Swap) -> None:
     )
 
 
-def _rename_index(connection: psycopg.Connection, schema: str, present: str, future: str) -> None:
+def _rename_index(connection: Executes, schema: str, present: str, future: str) -> None:
     connection.execute(
         sql.SQL("ALTER INDEX {} RENAME TO {}").format(
             sql.Identifier(schema, present), sql.Identifier(future)
@@ -95,7 +95,7 @@ def _rename_index(connection: psycopg.Connection, schema: str, present: str, fut
     )
 
 
-def _move_sequences(connection: psycopg.Connection, change: Swap) -> None:
+def _move_sequences(connection: Executes, change: Swap) -> None:
     incoming_identity = {s.column: s for s in change.incoming.sequences if s.is_identity}
     for sequence in change.outgoing.sequences:
         name = sql.Identifier(sequence.schema, sequence.name)
@@ -132,7 +132,7 @@ def _view(view: View) -> sql.Composed:
     )
 
 
-def _move_triggers(connection: psycopg.Connection, change: Swap) -> None:
+def _move_triggers(connection: Executes, change: Swap) -> None:
     """The table aside must not fire the application's triggers when it is kept in step."""
     incoming = {trigger.name for trigger in change.incoming.triggers}
     for trigger in change.outgoing.triggers:
@@ -147,7 +147,7 @@ def _move_triggers(connection: psycopg.Connection, change: Swap) -> None:
             )
 
 
-def _move_publications(connection: psycopg.Connection, change: Swap) -> None:
+def _move_publications(connection: Executes, change: Swap) -> None:
     incoming = {publication.name for publication in change.incoming.publications}
     for publication in change.outgoing.publications:
         name = sql.Identifier(publication.name)

@@ -17,6 +17,7 @@ from migrations.partition.names import Names
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
 from migrations.partition.prepare import drop_months
+from migrations.partition.script import Executes
 from migrations.partition.statements import OPERATIONS, names_list, template, touched_rows
 
 
@@ -90,7 +91,7 @@ def create_truncate_function(connection: psycopg.Connection, names: Names, direc
 
 
 def create_triggers(
-    connection: psycopg.Connection, names: Names, relation: sql.Identifier, direction: str
+    connection: Executes, names: Names, relation: sql.Identifier, direction: str
 ) -> None:
     """Create the triggers of a direction on `relation`."""
     functions = {
@@ -100,15 +101,18 @@ def create_triggers(
     connection.execute(template("sync_triggers", relation=relation, **functions))
 
 
-def drop_triggers(
-    connection: psycopg.Connection, names: Names, relation: sql.Identifier, direction: str
-) -> None:
-    """Drop the triggers and their functions."""
+def drop_triggers(connection: Executes, relation: sql.Identifier) -> None:
+    """Drop the triggers of whichever direction."""
     connection.execute(template("drop_triggers", relation=relation))
-    for operation in (*OPERATIONS, "truncate"):
-        connection.execute(
-            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(names.function(direction, operation))
-        )
+
+
+def drop_functions(connection: Executes, names: Names) -> None:
+    """Drop the functions of the triggers, of both directions."""
+    for direction in ("forward", "reverse"):
+        for operation in (*OPERATIONS, "truncate"):
+            connection.execute(
+                sql.SQL("DROP FUNCTION IF EXISTS {}()").format(names.function(direction, operation))
+            )
 
 
 def undo_sync(engine: Engine) -> Outcome:
@@ -124,7 +128,8 @@ def undo_sync(engine: Engine) -> Outcome:
 
     def end(connection: psycopg.Connection) -> None:
         names = engine.names
-        drop_triggers(connection, names, names.live, "forward")
+        drop_triggers(connection, names.live)
+        drop_functions(connection, names)
         drop_months(connection, names, record.id)
         for month in bookkeeping.months(connection, record.id):
             definitions.create_month(engine, connection, old, month.month)
