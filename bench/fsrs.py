@@ -30,6 +30,7 @@ from workers.settings import FSRS_QUEUE
 
 REVIEWS = 5000
 MIN_REVIEWS = 200
+MEMORY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,13 @@ async def _through_the_queue(
                 await queue.addBulk(jobs)
                 started = time.perf_counter()
                 await queue.resume()
+                looked = 0.0
                 while any((await queue.getJobCounts("waiting", "active", "paused")).values()):
-                    peak = max(peak, _memory(process))
-                    await asyncio.sleep(0.1)
+                    # Looking costs the kernel some milliseconds, so not often.
+                    if time.perf_counter() - looked > MEMORY_SECONDS:
+                        peak = max(peak, _memory(process))
+                        looked = time.perf_counter()
+                    await asyncio.sleep(0.02)
                 seconds = time.perf_counter() - started
             if (await queue.getJobCounts("failed"))["failed"]:
                 raise RuntimeError(f"jobs failed: {log.read_text()[-2000:]}")
