@@ -64,23 +64,35 @@ def _verdict(value: float, wanted: float) -> str:
     return "yes" if value >= wanted else "no"
 
 
+@dataclass(frozen=True)
+class _Time:
+    """What a contender took in a round, in seconds: by the clock, and of the processors."""
+
+    seconds: float
+    processor: float
+
+
 def _race(
     running: PostgresServer, entrants: list[Contender], rows: int, rounds: int
-) -> dict[str, list[float]]:
-    """Return the seconds that each contender took in each round."""
-    seconds: dict[str, list[float]] = defaultdict(list)
+) -> dict[str, list[_Time]]:
+    """Return what each contender took in each round."""
+    times: dict[str, list[_Time]] = defaultdict(list)
     for number in range(rounds):
         # In another order each time: the machine is not the same from minute to minute.
         for contender in entrants[number % len(entrants) :] + entrants[: number % len(entrants)]:
             with server.fresh_copy(running, SOURCE) as url:
                 contender.prepare(url)
-                began = time.monotonic()
+                began, used = time.monotonic(), server.cpu_seconds(running)
                 contender.fill(url)
                 took = time.monotonic() - began
+                used = server.cpu_seconds(running) - used
                 _check(url, contender, rows)
-            seconds[contender.name].append(took)
-            _say(f"round {number + 1}: {contender.name}: {took:.2f} s, {rows / took:,.0f} rows/s")
-    return seconds
+            times[contender.name].append(_Time(took, used))
+            _say(
+                f"round {number + 1}: {contender.name}: {took:.2f} s, {used:.1f} s of processors,"
+                f" {rows / took:,.0f} rows/s"
+            )
+    return times
 
 
 def _check(url: str, contender: Contender, rows: int) -> None:
@@ -95,27 +107,33 @@ def _check(url: str, contender: Contender, rows: int) -> None:
 def _compared(
     title: str,
     running: PostgresServer,
-    seconds: dict[str, list[float]],
+    times: dict[str, list[_Time]],
     rows: int,
     wanted: dict[str, float],
 ) -> None:
     """Print rates, and the engine's as a multiple of each contender's."""
     lines: list[list[str]] = []
-    engine = statistics.median(seconds[ENGINE.name])
-    for name, taken in seconds.items():
-        ratio = statistics.median(taken) / engine
+    medians = {
+        name: statistics.median(time.seconds for time in taken) for name, taken in times.items()
+    }
+    for name, taken in times.items():
+        ratio = medians[name] / medians[ENGINE.name]
         lines.append(
             [
                 name,
-                f"{rows / statistics.median(taken):,.0f}",
-                " ".join(f"{value:.1f}" for value in taken),
+                f"{rows / medians[name]:,.0f}",
+                " ".join(f"{time.seconds:.1f}" for time in taken),
+                f"{statistics.median(time.processor for time in taken):.1f}",
                 "" if name == ENGINE.name else f"{ratio:.2f}",
                 f"{wanted[name]:.2f} {_verdict(ratio, wanted[name])}" if name in wanted else "",
             ]
         )
     _table(
         title,
-        ["contender", "rows/s (median)", "seconds of each round", "engine is x faster", "wanted"],
+        [
+            *("contender", "rows/s (median)", "seconds of each round"),
+            *("server's CPU seconds", "engine is x faster", "wanted"),
+        ],
         lines,
         [f"{rows:,} rows, {server.machine(running)}."],
     )
@@ -135,11 +153,11 @@ def backfill(
         server.create_source(running, SOURCE, rows, shuffled=shuffled)
         floor = contenders.floor(directory)
         entrants = [ENGINE, contenders.INSERT_SELECT, contenders.BATCHES, floor]
-        seconds = _race(running, entrants, rows, rounds)
+        times = _race(running, entrants, rows, rounds)
         _compared(
             "Backfill" + (", rows in no order" if shuffled else ""),
             running,
-            seconds,
+            times,
             rows,
             {
                 contenders.INSERT_SELECT.name: 1.9,
@@ -156,9 +174,9 @@ def partman(rows: RowsOption = 2_000_000, rounds: RoundsOption = 3) -> None:
         _say(f"creating {rows:,} rows")
         server.create_source(running, SOURCE, rows)
         entrants = [ENGINE, contenders.PARTMAN, contenders.INSERT_SELECT]
-        seconds = _race(running, entrants, rows, rounds)
+        times = _race(running, entrants, rows, rounds)
         _compared(
-            "pg_partman, on Postgres 15", running, seconds, rows, {contenders.PARTMAN.name: 2.5}
+            "pg_partman, on Postgres 15", running, times, rows, {contenders.PARTMAN.name: 2.5}
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -122,6 +123,19 @@ def fresh_copy(server: PostgresServer, source: str) -> Iterator[str]:
             yield url
         finally:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(copy))
+
+
+def cpu_seconds(server: PostgresServer) -> float:
+    """Return the processor time that the server used so far, sessions that ended included."""
+    pid = int((server.data_directory / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    times = postmaster.cpu_times()
+    total = times.children_user + times.children_system
+    for child in postmaster.children():
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def machine(server: PostgresServer) -> str:
