@@ -112,7 +112,6 @@ def _finish(
 ) -> Result:
     with connection.transaction():
         tune(connection)
-        connection.execute("SELECT brin_summarize_new_values('workers.complexity_sums_month')")
         update_history(connection, definition)
         reviews, actors = _counts(connection)
         base = _medians(connection, definition)

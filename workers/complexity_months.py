@@ -23,6 +23,10 @@ from workers.complexity_state import (
 )
 from workers.database import statement
 
+# Cards whose sums are packed together, and merged at a time; another number, another SUMS_VERSION.
+CARDS_PER_PART = 256
+_EVERYBODY = sql.SQL("SELECT id FROM flashcards UNION SELECT id FROM actors")
+
 # Reviews that are summed up by one statement, so that its hash table stays in memory.
 ROWS_PER_STATEMENT = 500_000
 
@@ -81,6 +85,7 @@ def sum_months(
     """
     started = time.perf_counter()
     wanted = sorted(months)
+    number(connection, _EVERYBODY)
     with _month_locks(connection, wanted), connection.transaction():
         begin_snapshot(connection)
         tune(connection)
@@ -117,12 +122,6 @@ def _sum(
     replica_url: str | None,
 ) -> tuple[int, bool]:
     """Replace what is kept of the months; return the reviews read, and whether from the replica."""
-    try:
-        with connection.transaction():
-            replica = _stage(connection, sums_query(definition, months), replica_url)
-    except psycopg.DataError:
-        careful = sums_query(definition, months, careful=True)
-        replica = _stage(connection, careful, replica_url)
     for table in ("review_changes", "complexity_months", "complexity_actors", "complexity_sums"):
         connection.execute(
             sql.SQL("DELETE FROM workers.{} WHERE month = ANY (%s::date[])").format(
@@ -130,15 +129,18 @@ def _sum(
             ),
             [months],
         )
-    connection.execute(statement("complexity_store_sums"))
-    connection.execute(
-        statement("complexity_store_months"),
-        {
-            "definition": definition_text(definition),
-            "ids": [source.id for source in sources],
-            "states": [source.state for source in sources],
-        },
-    )
+    replica = False
+    for careful in (False, True):
+        query = sums_query(definition, months, careful)
+        try:
+            with connection.transaction():
+                replica = complexity_replica.stage(connection, query, replica_url)
+                staged = sql.SQL("SELECT * FROM complexity_stage")
+                _store(connection, definition, staged if replica else query, sources)
+            break
+        except psycopg.DataError:
+            if careful:
+                raise
     row = connection.execute(
         "SELECT coalesce(sum(reviews), 0)::bigint FROM workers.complexity_months"
         " WHERE month = ANY (%s::date[])",
@@ -148,13 +150,39 @@ def _sum(
     return row[0], replica
 
 
-def _stage(connection: psycopg.Connection, query: sql.Composable, replica_url: str | None) -> bool:
-    """Create the temporary table complexity_stage; tell whether from the replica."""
-    if complexity_replica.stage(connection, query, replica_url):
-        return True
-    create = sql.SQL("CREATE TEMPORARY TABLE complexity_stage ON COMMIT DROP AS {}")
-    connection.execute(create.format(query))
-    return False
+def _store(
+    connection: psycopg.Connection,
+    definition: Definition,
+    sums: sql.Composable,
+    sources: list[Source],
+) -> None:
+    """Put the sums away that the query `sums` makes."""
+    store = statement("complexity_store").format(
+        sums=sums,
+        definition=definition_text(definition),
+        cards_per_part=CARDS_PER_PART,
+        ids=[source.id for source in sources],
+        states=[source.state for source in sources],
+    )
+    with connection.transaction() as savepoint:
+        row = connection.execute(store).fetchone()
+        if row == (0,):
+            return
+        raise psycopg.Rollback(savepoint)
+    # Cards that came after the numbers were given out, or that are in no table of cards.
+    number(
+        connection,
+        sql.SQL(
+            "SELECT flashcard_id AS id FROM ({sums}) AS sums"
+            " UNION SELECT actor_id FROM ({sums}) AS sums"
+        ).format(sums=sums),
+    )
+    connection.execute(store)
+
+
+def number(connection: psycopg.Connection, ids: sql.Composable) -> None:
+    """Give the cards and actors of the query `ids` numbers."""
+    connection.execute(statement("complexity_number").format(ids=ids))
 
 
 def sums_query(

@@ -21,17 +21,22 @@ CREATE SEQUENCE IF NOT EXISTS workers.complexity_versions;
 -- trigger notes every change.
 CREATE TABLE IF NOT EXISTS workers.complexity_sources (state text PRIMARY KEY);
 
--- Per month, actor and card the sums of weight and of weight times signal; weights are those at
--- the end of the month.
-CREATE TABLE IF NOT EXISTS workers.complexity_sums (
-    month date NOT NULL,
-    actor_id uuid NOT NULL,
-    flashcard_id uuid NOT NULL,
-    weight double precision NOT NULL,
-    signal double precision NOT NULL
+-- Small numbers for cards and actors.
+CREATE TABLE IF NOT EXISTS workers.complexity_numbers (
+    id uuid PRIMARY KEY,
+    number integer GENERATED ALWAYS AS IDENTITY
 );
-CREATE INDEX IF NOT EXISTS complexity_sums_month ON workers.complexity_sums
-USING brin (month) WITH (pages_per_range = 16);
+
+-- Per month, actor and card the sums of weight and of weight times signal, weights being those at
+-- the end of the month; packed by complexity_store.sql, some cards to a part.
+CREATE TABLE IF NOT EXISTS workers.complexity_sums (
+    part integer NOT NULL,
+    month date NOT NULL,
+    pairs bytea NOT NULL,
+    PRIMARY KEY (part, month)
+);
+CREATE INDEX IF NOT EXISTS complexity_sums_month ON workers.complexity_sums (month);
+ALTER TABLE workers.complexity_sums ALTER COLUMN pairs SET STORAGE EXTERNAL;
 
 -- Per month and actor what the reputation needs.
 CREATE TABLE IF NOT EXISTS workers.complexity_actors (
@@ -43,16 +48,9 @@ CREATE TABLE IF NOT EXISTS workers.complexity_actors (
     PRIMARY KEY (month, actor_id)
 );
 
--- Small numbers for cards and actors.
-CREATE TABLE IF NOT EXISTS workers.complexity_numbers (
-    id uuid PRIMARY KEY,
-    number integer GENERATED ALWAYS AS IDENTITY
-);
-
--- The sums of complexity_sums over the months that complexity_history_months lists, packed by
--- complexity_pack.sql.
+-- The sums of complexity_sums over the months that complexity_history_months lists.
 CREATE TABLE IF NOT EXISTS workers.complexity_history (
-    part bigint PRIMARY KEY,
+    part integer PRIMARY KEY,
     pairs bytea NOT NULL
 );
 ALTER TABLE workers.complexity_history ALTER COLUMN pairs SET STORAGE EXTERNAL;
