@@ -320,18 +320,20 @@ def _add_foreign_keys(engine: Engine, script: Script, old: Table, new: Table) ->
     Not earlier: a copy whose changes wait in the log would keep the application from deleting what
     only the copy still refers to.
     """
-    leaves = _leaves(engine.connection, new.schema, new.name)
+    if not old.foreign_keys:
+        return
+    # All of a partition in one statement: a third of the time, while everybody waits.
+    additions = sql.SQL(", ").join(
+        sql.SQL("ADD CONSTRAINT {} {} NOT VALID").format(
+            sql.Identifier(foreign_key.name), raw(foreign_key.definition)
+        )
+        for foreign_key in old.foreign_keys
+    )
+    for name in _leaves(engine.connection, new.schema, new.name):
+        partition = engine.names.partition(name)
+        script.execute(template("cutover_foreign_key", partition=partition, additions=additions))
     for foreign_key in old.foreign_keys:
         constraint = sql.Identifier(foreign_key.name)
-        for name in leaves:
-            script.execute(
-                template(
-                    "cutover_foreign_key",
-                    partition=engine.names.partition(name),
-                    constraint=constraint,
-                    definition=raw(foreign_key.definition),
-                )
-            )
         script.execute(
             template("cutover_defer", retired=engine.names.retired, constraint=constraint)
         )

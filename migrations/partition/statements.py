@@ -171,6 +171,7 @@ def _placeholders(
         "view": sql.SQL("<view>"),
         "owner": sql.SQL("<owner>"),
         "definition": sql.SQL("<definition>"),
+        "additions": sql.SQL("ADD CONSTRAINT <foreign key> <definition> NOT VALID"),
     }
     direction = "forward" if phase is Phase.SYNC else "reverse"
     if entry in ("sync_function", "cutover_reverse_function"):

@@ -1,2 +1,2 @@
 -- Enforced for every write from now on; the rows there are validated afterwards, without blocking.
-ALTER TABLE {partition} ADD CONSTRAINT {constraint} {definition} NOT VALID;
+ALTER TABLE {partition} {additions};
