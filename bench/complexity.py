@@ -177,8 +177,8 @@ def main(context: typer.Context, reviews: int = 2_000_000, repetitions: Repetiti
         )
     print(f"| full, shared by two workers | {two:.2f} | | | {peer['seconds'] / two:.1f} | |")
     print(
-        f"\nOne day more: {day['seconds'] / ours['seconds']:.1%} of a full run in one process"
-        f" ({day['cpu'] / ours['cpu']:.1%} by CPU), {day['seconds'] / two:.1%} of one shared by two."
+        f"\nOne day more: {day['seconds'] / ours['seconds']:.1%} of a full run"
+        f" ({day['cpu'] / ours['cpu']:.1%} by CPU), {day['seconds'] / two:.1%} of a shared one."
     )
 
 
