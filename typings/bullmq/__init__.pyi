@@ -1,4 +1,4 @@
-# ruff: noqa: A002, N802, N815 -- the names are the library's
+# ruff: noqa: A002, N802, N803, N815 -- the names are the library's
 """The part of bullmq that workers/ uses; the package itself carries no type information."""
 
 import asyncio
