@@ -208,10 +208,13 @@ def verify(
     lock_timeout: TimeoutOption = 500,
     attempts: AttemptsOption = 60,
     jobs: JobsOption = 2,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend the rows that differ, and compare again.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare both tables, row for row, while they are in use."""
-    options = Options(lock_timeout, attempts, jobs)
+    """Compare both tables, row for row, while they are in use; list the keys that differ."""
+    options = Options(lock_timeout, attempts, jobs, repair=repair)
     _run("verify", runs.PHASES[Phase.VERIFY], spec, options, as_json)
 
 

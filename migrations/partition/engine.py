@@ -34,6 +34,8 @@ class Options:
     max_lag_bytes: int | None = None
     max_active: int | None = None
     """How many sessions of others may be active before backfill holds back."""
+    repair: bool = False
+    """Whether verify mends what differs."""
     most_rows: int = 10_000
     """Rows of one month that maintain moves out of the default partition, while all wait."""
 

@@ -23,12 +23,14 @@ from migrations.partition.errors import Refused
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
 from migrations.partition.progress import Progress
+from migrations.partition.repair import repair
 from migrations.partition.statements import names_list, template
 from migrations.partition.sync import key_columns
 
 BLOCKS = 16_384
 """Pages of a table fingerprinted in one statement: 128 MB."""
 MOST_KEYS = 20
+_REPAIRS = 3
 
 
 @dataclass
@@ -96,13 +98,23 @@ def verify(engine: Engine) -> Outcome:
         backfill_added(engine, old, record)
         drain_live_months(engine, old, record.id)
     comparison = compare(engine, old, new)
+    repaired = 0
+    # Once more for what a writer with an old snapshot logs in between.
+    for _ in range(_REPAIRS if engine.options.repair else 0):
+        if not comparison.differences:
+            break
+        engine.reporter.say("\n".join(["repairing:", *comparison.differences]))
+        months = _unequal_months(comparison.original, comparison.copy)
+        repaired += repair(engine, record, old, new, months, hashed_columns(old))
+        comparison = compare(engine, old, new)
     if comparison.differences:
         if record.phase is Phase.VERIFY:
             bookkeeping.set_phase(connection, record.id, Phase.BACKFILL, done=False)
         raise Refused(
             f"{old.schema}.{old.name} and {new.schema}.{new.name} differ:\n"
             + "\n".join(f"  {line}" for line in comparison.differences)
-            + "\nTake backfill and sync back (undo), and fill again"
+            + "\n`verify --repair` mends them; if that does not help, take backfill and sync back"
+            " (undo), and fill again"
         )
     with connection.transaction():
         bookkeeping.update(
@@ -115,6 +127,8 @@ def verify(engine: Engine) -> Outcome:
             bookkeeping.set_phase(connection, record.id, Phase.VERIFY)
     engine.reporter.say(comparison.progress.line())
     message = f"both tables of {engine.spec.table} hold the same rows"
+    if repaired:
+        message += f", {repaired:,} of them repaired"
     homeless = comparison.original.rows[""]
     if homeless:
         message += (
@@ -210,6 +224,22 @@ def _ranges(pages: int) -> list[sql.Composable]:
     return parts
 
 
+def _unequal_months(original: Side, copy: Side) -> list[date]:
+    """Return the months whose rows or digests differ.
+
+    Not of rows without a month: cutover waits until there are none, and names them.
+    """
+    return [
+        date.fromisoformat(month)
+        for month in sorted(original.rows.keys() | copy.rows.keys())
+        if len(month) == len("2026-01-01")
+        and (
+            original.rows[month] != copy.rows[month]
+            or original.digests[month] != copy.digests[month]
+        )
+    ]
+
+
 def _differences(
     engine: Engine,
     holder: psycopg.Connection,
@@ -220,17 +250,8 @@ def _differences(
 ) -> list[str]:
     """List keys that differ, on the same snapshot, except where the log still knows of them."""
     lines: list[str] = []
-    for month in sorted(original.rows.keys() | copy.rows.keys()):
-        if (
-            original.rows[month] == copy.rows[month]
-            and original.digests[month] == copy.digests[month]
-        ):
-            continue
-        try:
-            first = date.fromisoformat(month)
-        except ValueError:
-            # Rows without a month: cutover waits until there are none, and names them.
-            continue
+    for first in _unequal_months(original, copy):
+        month = first.isoformat()
         columns = key_columns(old)
         found = holder.execute(
             template(
