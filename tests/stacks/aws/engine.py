@@ -27,10 +27,12 @@ class Engine:
     stack: str
     providers: Providers
 
-    def prepare(self, settings: AwsSettings) -> None:
-        """Lay out the program and create the stack."""
+    def prepare(self, settings: AwsSettings, source: str | None = None) -> None:
+        """Lay out the program, or the one of `source` in its place, and create the stack."""
         program = self.directory / "program"
         shutil.copytree(ROOT / "tests" / "stacks" / "aws" / "program", program)
+        if source is not None:
+            (program / "__main__.py").write_text(source)
         (self.directory / "state").mkdir()
         (program / "Pulumi.yaml").write_text(
             yaml.safe_dump(

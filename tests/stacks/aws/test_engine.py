@@ -37,6 +37,28 @@ UNCHECKED = {
 """Requests that only the service's model has checked; README.md here says what that leaves out."""
 
 
+PUBLIC_DATABASE = """
+import pulumi
+import pulumi_aws
+from stacks.policies import Surroundings
+from stacks.policy import enforce
+
+enforce(Surroundings(durable=False))
+provider = pulumi_aws.Provider(
+    "provider",
+    region="eu-central-1",
+    allowed_account_ids=["123456789012"],
+    default_tags={"tags": dict.fromkeys(("environment", "managed-by", "project", "stack"), "x")},
+)
+pulumi_aws.rds.Instance(
+    "open",
+    instance_class="db.t4g.large",
+    publicly_accessible=True,
+    opts=pulumi.ResourceOptions(provider=provider),
+)
+"""
+
+
 @pytest.fixture(scope="module")
 def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with running(tmp_path_factory.mktemp("staging"), "staging") as engine:
@@ -70,10 +92,26 @@ def operations(changes: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {name: step["op"] for name, step in changes.items() if "pulumi" not in name.lower()}
 
 
+def test_a_resource_that_breaks_a_rule_fails_the_update_before_it_is_made(tmp_path: Path) -> None:
+    with running_providers() as providers:
+        engine = Engine(tmp_path, "staging", providers)
+        engine.prepare(settings("staging"), PUBLIC_DATABASE)
+        refused = engine.up(check=False)
+        assert refused.returncode
+        shown = refused.stdout + refused.stderr
+        assert "the policy forbids" in shown
+        assert "open: publiclyAccessible is not false (no-public-database" in shown
+        assert providers.cloud.client("rds").describe_db_instances()["DBInstances"] == []
+
+
 def test_the_first_preview_makes_everything_and_touches_nothing(staging: Engine) -> None:
     changes = staging.changes()
     assert set(operations(changes).values()) == {"create"}
-    assert len(changes) == len(foundation("staging")[0].resources) + 1
+    declared = {
+        f"{resource.name} {resource.type.rsplit(':', 1)[-1]}"
+        for resource in foundation("staging")[0].resources
+    }
+    assert set(changes) == {*declared, "learning-platform-staging Stack"}
     vpcs = staging.providers.cloud.client("ec2").describe_vpcs()["Vpcs"]
     assert [vpc for vpc in vpcs if not vpc["IsDefault"]] == []
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pulumi
 
+from stacks.aws.environments import ENVIRONMENTS
 from stacks.aws.foundation import Foundation, FoundationArgs
+from stacks.policies import Surroundings
+from stacks.policy import enforce
 from stacks.settings import read_settings
 
 settings = read_settings(pulumi.runtime.get_config_env())
 assert settings.aws is not None
+durable = ENVIRONMENTS[settings.aws.environment].durable and not settings.aws.deletable
+enforce(Surroundings(durable=durable))
 foundation = Foundation(
     "platform",
     FoundationArgs(

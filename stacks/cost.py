@@ -1,0 +1,295 @@
+"""What a stack costs a month, from the inputs of its resources and a table of list prices.
+
+Every type of AWS resource has a price here or is in `FREE`; a test holds that against what the
+components declare, and docs/cost.md against what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HOURS = 730
+"""Hours of a month, as AWS reckons."""
+
+PRICES_ARE = (
+    "list prices of eu-central-1 on demand, in USD without tax, as assumed in November 2026"
+)
+
+PRICES: Mapping[str, float] = {
+    "nat gateway hour": 0.052,
+    "nat gateway GB": 0.052,
+    "public address hour": 0.005,
+    "interface endpoint hour": 0.012,
+    "interface endpoint GB": 0.01,
+    "between zones GB": 0.02,
+    "key month": 1.0,
+    "secret month": 0.40,
+    "log GB taken in": 0.63,
+    "log GB kept": 0.0324,
+    "image GB": 0.10,
+    "cluster hour": 0.10,
+    "db.t4g.large hour": 0.147,
+    "db.m7g.large hour": 0.206,
+    "db.r7g.large hour": 0.286,
+    "db.r7g.xlarge hour": 0.573,
+    "database GB": 0.137,
+    "backup GB": 0.103,
+    "cache.t4g.small hour": 0.0304,
+    "cache.m7g.large hour": 0.1512,
+    "cache.r7g.large hour": 0.2088,
+    "m7g.large hour": 0.0978,
+    "m7g.xlarge hour": 0.1955,
+    "auto mode share of node": 0.12,
+    "volume GB": 0.0952,
+}
+"""By unit. A second zone doubles what a database costs, its storage too."""
+
+FREE: frozenset[str] = frozenset(
+    {
+        "aws:ec2/defaultRouteTable:DefaultRouteTable",
+        "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
+        "aws:ec2/flowLog:FlowLog",  # paid as the logs it writes
+        "aws:ec2/internetGateway:InternetGateway",
+        "aws:ec2/route:Route",
+        "aws:ec2/routeTable:RouteTable",
+        "aws:ec2/routeTableAssociation:RouteTableAssociation",
+        "aws:ec2/securityGroup:SecurityGroup",
+        "aws:ec2/subnet:Subnet",
+        "aws:ec2/vpc:Vpc",
+        "aws:ecr/lifecyclePolicy:LifecyclePolicy",
+        "aws:eks/accessEntry:AccessEntry",
+        "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
+        "aws:elasticache/parameterGroup:ParameterGroup",
+        "aws:elasticache/subnetGroup:SubnetGroup",
+        "aws:elasticache/user:User",
+        "aws:elasticache/userGroup:UserGroup",
+        "aws:iam/role:Role",
+        "aws:iam/rolePolicy:RolePolicy",
+        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+        "aws:kms/alias:Alias",
+        "aws:rds/parameterGroup:ParameterGroup",
+        "aws:rds/subnetGroup:SubnetGroup",
+        "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    }
+)
+"""Types that cost nothing by being there."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What of the bill depends on use, a month. Amounts in GB; nodes are those Auto Mode keeps."""
+
+    nodes: int
+    node_type: str
+    volumes: float
+    through_nat: float
+    through_endpoints: float
+    between_zones: float
+    logs: float
+    logs_kept: float
+    images: float
+    backups: float
+
+
+USAGE: Mapping[str, Usage] = {
+    "staging": Usage(
+        nodes=2,
+        node_type="m7g.large",
+        volumes=80,
+        through_nat=50,
+        through_endpoints=50,
+        between_zones=50,
+        logs=10,
+        logs_kept=10,
+        images=5,
+        backups=50,
+    ),
+    "prod": Usage(
+        nodes=4,
+        node_type="m7g.xlarge",
+        volumes=240,
+        through_nat=200,
+        through_endpoints=300,
+        between_zones=500,
+        logs=60,
+        logs_kept=400,
+        images=10,
+        backups=600,
+    ),
+}
+"""Assumptions, to be replaced by what the first bills say."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the bill: so many units at a price."""
+
+    what: str
+    quantity: float
+    unit: str
+    price: float
+
+    @property
+    def amount(self) -> float:
+        return self.quantity * self.price
+
+
+class NoPriceError(Exception):
+    """A type of resource, or a size, of which nothing is known here."""
+
+
+def _price(unit: str) -> float:
+    if unit not in PRICES:
+        raise NoPriceError(f"stacks/cost.py has no price of {unit!r}")
+    return PRICES[unit]
+
+
+def _line(what: str, quantity: float, unit: str) -> Line:
+    return Line(what, quantity, unit, _price(unit))
+
+
+def _nat_gateway(_: Mapping[str, Any]) -> list[Line]:
+    return [_line("NAT gateways", HOURS, "nat gateway hour")]
+
+
+def _address(_: Mapping[str, Any]) -> list[Line]:
+    return [_line("Public addresses", HOURS, "public address hour")]
+
+
+def _endpoint(inputs: Mapping[str, Any]) -> list[Line]:
+    if inputs["vpcEndpointType"] == "Gateway":
+        return []
+    hours = HOURS * len(inputs["subnetIds"])
+    return [_line("Interface endpoints", hours, "interface endpoint hour")]
+
+
+def _key(_: Mapping[str, Any]) -> list[Line]:
+    return [_line("KMS keys", 1, "key month")]
+
+
+def _log_group(_: Mapping[str, Any]) -> list[Line]:
+    return []  # by what is written: `of_usage`
+
+
+def _repository(_: Mapping[str, Any]) -> list[Line]:
+    return []  # by what is kept: `of_usage`
+
+
+def _cluster(_: Mapping[str, Any]) -> list[Line]:
+    return [_line("EKS control plane", HOURS, "cluster hour")]
+
+
+def _database(inputs: Mapping[str, Any]) -> list[Line]:
+    copies = 2 if inputs["multiAz"] else 1
+    replica = "replicateSourceDb" in inputs
+    lines = [
+        _line(
+            "Database replica" if replica else "Database",
+            HOURS * copies,
+            f"{inputs['instanceClass']} hour",
+        )
+    ]
+    if not replica:
+        lines.append(_line("Database storage", inputs["allocatedStorage"] * copies, "database GB"))
+        lines.append(_line("Secret of the database", 1, "secret month"))
+    return lines
+
+
+def _cache(inputs: Mapping[str, Any]) -> list[Line]:
+    nodes = HOURS * inputs["numCacheClusters"]
+    return [_line("Queue", nodes, f"{inputs['nodeType']} hour")]
+
+
+PRICED: Mapping[str, Callable[[Mapping[str, Any]], list[Line]]] = {
+    "aws:cloudwatch/logGroup:LogGroup": _log_group,
+    "aws:ec2/eip:Eip": _address,
+    "aws:ec2/natGateway:NatGateway": _nat_gateway,
+    "aws:ec2/vpcEndpoint:VpcEndpoint": _endpoint,
+    "aws:ecr/repository:Repository": _repository,
+    "aws:eks/cluster:Cluster": _cluster,
+    "aws:elasticache/replicationGroup:ReplicationGroup": _cache,
+    "aws:kms/key:Key": _key,
+    "aws:rds/instance:Instance": _database,
+}
+
+
+def of_resource(type_: str, inputs: Mapping[str, Any]) -> list[Line]:
+    """Return what a resource costs by being there.
+
+    Raises NoPriceError for a type or a size that is not in the tables.
+    """
+    if type_ in FREE:
+        return []
+    if type_ not in PRICED:
+        raise NoPriceError(f"stacks/cost.py knows no price of {type_}, and not that it is free")
+    return PRICED[type_](inputs)
+
+
+def of_usage(usage: Usage, replica_storage: float = 0) -> list[Line]:
+    """Return what use costs; `replica_storage` is as large as the primary's, which inputs omit."""
+    node_hours = usage.nodes * HOURS
+    node = _price(f"{usage.node_type} hour")
+    lines = [
+        _line("Nodes", node_hours, f"{usage.node_type} hour"),
+        Line(
+            "Nodes, Auto Mode",
+            node_hours,
+            "auto mode hour",
+            node * _price("auto mode share of node"),
+        ),
+        _line("Nodes, volumes", usage.volumes, "volume GB"),
+        _line("NAT gateways, data", usage.through_nat, "nat gateway GB"),
+        _line("Interface endpoints, data", usage.through_endpoints, "interface endpoint GB"),
+        _line("Traffic between zones", usage.between_zones, "between zones GB"),
+        _line("Logs, written", usage.logs, "log GB taken in"),
+        _line("Logs, kept", usage.logs_kept, "log GB kept"),
+        _line("Images", usage.images, "image GB"),
+        _line("Backups beyond the free ones", usage.backups, "backup GB"),
+    ]
+    if replica_storage:
+        lines.append(_line("Database replica, storage", replica_storage, "database GB"))
+    return lines
+
+
+def bill(resources: Iterable[tuple[str, Mapping[str, Any]]], usage: Usage) -> list[Line]:
+    """Return the bill of a stack: lines of the same kind added up, the dearest first.
+
+    `resources` are the type and the inputs of each AWS resource.
+    """
+    listed = list(resources)
+    replicas = [inputs for type_, inputs in listed if "replicateSourceDb" in inputs and type_]
+    storage = sum(inputs.get("allocatedStorage", 0) for _, inputs in listed)
+    lines = [line for type_, inputs in listed for line in of_resource(type_, inputs)]
+    lines += of_usage(usage, storage * len(replicas))
+    merged: dict[tuple[str, str, float], float] = {}
+    for line in lines:
+        key = (line.what, line.unit, line.price)
+        merged[key] = merged.get(key, 0) + line.quantity
+    summed = [Line(what, quantity, unit, price) for (what, unit, price), quantity in merged.items()]
+    return sorted(summed, key=lambda line: (-line.amount, line.what))
+
+
+def total(lines: Iterable[Line]) -> float:
+    """Return the sum of a bill."""
+    return sum(line.amount for line in lines)
+
+
+def as_markdown(lines: Iterable[Line]) -> str:
+    """Return a bill as a table."""
+    listed = list(lines)
+    rows = [
+        f"| {line.what} | {line.quantity:,.0f} | {line.unit} | {line.price:.4f} "
+        f"| {line.amount:,.0f} |"
+        for line in listed
+    ]
+    return "\n".join(
+        [
+            "| what | quantity | unit | USD a unit | USD a month |",
+            "|---|---:|---|---:|---:|",
+            *rows,
+            f"| **total** | | | | **{total(listed):,.0f}** |",
+            "",
+        ]
+    )
