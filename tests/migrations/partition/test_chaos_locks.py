@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from migrations.partition.phases import Phase
-from migrations.partition.runs import PHASES, run
+from migrations.partition.runs import PHASES, UNDOS, run
 from tests.migrations.partition import application, chaos
 from tests.migrations.partition.application import engine
 from tests.migrations.partition.chaos import Operator, Result
@@ -57,6 +57,13 @@ def url(database_url: str) -> str:
     return database_url
 
 
+def unchanging(connection: psycopg.Connection) -> list[Any]:
+    """The fingerprint, without functions that no trigger calls yet: swaps write them first."""
+    found = application.fingerprint(connection)
+    functions = [name for (name,) in found[3] if not name.startswith("public_review_logs_")]
+    return [*found[:3], functions, *found[4:]]
+
+
 def operate(url: str, directory: Path, command: str, attempts: int = 2) -> Result:
     application.write_spec(directory / "spec.toml")
     options = [f"--spec={directory / 'spec.toml'}", f"--attempts={attempts}", "--lock-timeout=100"]
@@ -71,7 +78,7 @@ def test_a_phase_that_is_starved_names_the_holder_and_changes_nothing(
         with engine(url) as work:
             run(work, done)
     with psycopg.connect(url, autocommit=True) as observer:
-        before = application.fingerprint(observer)
+        before = unchanging(observer)
         stood = chaos.standing(observer)
         with psycopg.connect(url) as holder:
             holder.execute(statement)
@@ -83,7 +90,7 @@ def test_a_phase_that_is_starved_names_the_holder_and_changes_nothing(
             holder.rollback()
         assert chaos.standing(observer).phase == stood.phase
         if command not in CHANGING:
-            assert application.fingerprint(observer) == before
+            assert unchanging(observer) == before
         result = operate(url, tmp_path, command, attempts=100)
         assert result.code == 0, result.shown
         if command != "retire":
@@ -98,15 +105,41 @@ def test_cutover_waits_for_a_snapshot_that_is_older_than_the_copy_and_names_it(
         reader.execute("SELECT count(*) FROM actors")
         with engine(url) as work:
             run(work, Phase.VERIFY)
-        before = application.fingerprint(observer)
+        before = unchanging(observer)
         result = operate(url, tmp_path, "cutover")
         assert result.code == 1, result.shown
         assert f"pid {reader.info.backend_pid} " in result.message
-        assert application.fingerprint(observer) == before
+        assert unchanging(observer) == before
         assert reader.execute("SELECT count(*) FROM review_logs").fetchone() == (300,)
         reader.rollback()
         assert operate(url, tmp_path, "cutover", attempts=100).code == 0
         chaos.expect_consistent(observer)
+
+
+def test_starved_swaps_leave_nothing_behind_when_everything_is_taken_back(
+    url: str, tmp_path: Path
+) -> None:
+    with (
+        psycopg.connect(url, autocommit=True) as observer,
+        psycopg.connect(url) as holder,
+        engine(url) as work,
+    ):
+        before = application.fingerprint(observer)
+        run(work, Phase.VERIFY)
+        for command, afterwards in (
+            ("cutover", PHASES[Phase.CUTOVER]),
+            ("rollback", UNDOS[Phase.CUTOVER]),
+            ("cutover", None),
+        ):
+            holder.execute(READ)
+            result = operate(url, tmp_path, command)
+            assert result.code == 1, result.shown
+            holder.rollback()
+            if afterwards:
+                afterwards(work)
+        for phase in reversed(list(Phase)[:-1]):
+            UNDOS[phase](work)
+        assert application.fingerprint(observer) == before
 
 
 @pytest.mark.parametrize("relation", ["review_logs", "partition"])
