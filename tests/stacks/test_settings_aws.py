@@ -1,0 +1,70 @@
+"""The settings of staging and prod: what is accepted, and how what does not agree is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stacks.settings import SettingsError, read_settings
+
+VALID: dict[str, Any] = {
+    "environment": "prod",
+    "accountId": "123456789012",
+    "region": "eu-central-1",
+    "zones": ["eu-central-1a", "eu-central-1b", "eu-central-1c"],
+    "cluster": {"administrators": ["arn:aws:iam::123456789012:role/Operators"]},
+}
+SUBNETS = ["subnet-0a", "subnet-0b", "subnet-0c"]
+NETWORK = {"vpcId": "vpc-0a", "privateSubnetIds": SUBNETS, "databaseSubnetIds": SUBNETS}
+
+
+def configuration(**changed: Any) -> dict[str, str]:
+    return {"learning-platform:aws": json.dumps({**VALID, **changed})}
+
+
+def test_the_smallest_settings_are_valid_and_protect() -> None:
+    aws = read_settings(configuration()).aws
+    assert aws is not None
+    assert not aws.deletable
+    assert aws.cluster.public_cidrs == ()
+    assert str(aws.cidr) == "10.20.0.0/16"
+
+
+def test_a_stack_without_the_section_has_nothing_in_aws() -> None:
+    assert read_settings({}).aws is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"environment": "production"}, "aws.environment: got 'production'"),
+        ({"accountId": "1234"}, "aws.accountId: got '1234'"),
+        ({"zones": ["eu-central-1a"] * 3}, "zones: takes three different zones of eu-central-1"),
+        ({"zones": ["eu-west-1a", "eu-west-1b", "eu-west-1c"]}, "zones: takes three different"),
+        ({"cidr": "8.8.0.0/16"}, "aws.cidr: got '8.8.0.0/16', takes a private network"),
+        ({"cidr": "10.0.0.0/24"}, "takes a private network from /16 to /20"),
+        ({"cluster": {}}, "cluster.administrators: takes at least one role"),
+        ({"cluster": {"existing": "shared"}}, "cluster.existing and network: take both"),
+        ({"network": NETWORK}, "cluster.existing and network: take both"),
+        (
+            {"cluster": {**VALID["cluster"], "publicCidrs": ["0.0.0.0/0"]}},
+            "cluster.publicCidrs: takes networks of /8 or smaller",
+        ),
+        ({"database": {"instanceClas": "x"}}, "aws.database.instanceClas: unknown key; known are"),
+        ({"queue": {"nodeType": "t4g.small"}}, "aws.queue.nodeType: got 't4g.small'"),
+        ({"cluster": {"administrators": ["root"]}}, "aws.cluster.administrators.0: got 'root'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_naming_the_key(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(configuration(**changed))
+    assert told in str(caught.value)
+
+
+def test_an_existing_cluster_comes_with_its_network() -> None:
+    changed = configuration(cluster={"existing": "shared"}, network=NETWORK)
+    aws = read_settings(changed).aws
+    assert aws is not None
+    assert aws.cluster.existing == "shared"
