@@ -18,8 +18,10 @@ _TABLE = """
 SELECT c.oid::integer AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
     c.relpersistence::text AS persistence, c.relispartition AS is_partition,
     pg_get_userbyid(c.relowner) AS owner, c.relreplident::text AS replica_identity,
-    c.relrowsecurity OR c.relforcerowsecurity AS row_security, a.amname AS access_method,
+    c.relrowsecurity AS row_security, c.relforcerowsecurity AS forces_row_security,
+    a.amname AS access_method,
     greatest(c.reltuples, 0)::bigint AS rows_estimated, pg_table_size(c.oid) AS bytes,
+    pg_total_relation_size(c.oid) AS total_bytes,
     EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid) AS has_children,
     EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid) AS is_child,
     coalesce(c.reloptions, '{}') || coalesce(
@@ -48,6 +50,7 @@ SELECT c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_prima
     con.condeferrable AS is_deferrable, obj_description(i.indexrelid, 'pg_class') AS comment,
     i.indpred IS NULL AND am.amname = 'btree' AS is_plain,
     pg_get_constraintdef(con.oid) AS constraint_definition,
+    coalesce(c.reloptions, '{}') AS options,
     substr(pg_get_indexdef(i.indexrelid), length(format('CREATE %%sINDEX %%I ON %%s%%I.%%I ',
         CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
         CASE WHEN r.relkind = 'p' THEN 'ONLY ' ELSE '' END, n.nspname, r.relname)) + 1
@@ -132,6 +135,14 @@ FROM (
 ) AS g
 WHERE g.grantee <> g.relowner ORDER BY 4 NULLS FIRST, 2 NULLS FIRST, 1
 """
+_POLICIES = """
+SELECT polname AS name, polpermissive AS permissive, CASE polcmd WHEN 'r' THEN 'SELECT'
+    WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END AS command,
+    ARRAY(SELECT CASE WHEN r.oid <> 0 THEN pg_get_userbyid(r.oid)::text END
+        FROM unnest(polroles) AS r (oid)) AS roles,
+    pg_get_expr(polqual, polrelid) AS "using", pg_get_expr(polwithcheck, polrelid) AS "check"
+FROM pg_policy WHERE polrelid = %s ORDER BY polname
+"""
 
 # Whatever of the above changes leaves another row version behind; statistics do not.
 _VERSION = """
@@ -197,6 +208,8 @@ class Index:
     comment: str | None
     is_plain: bool
     constraint_definition: str | None
+    """Without the options of its index, unlike `definition`."""
+    options: list[str]
     definition: str
     columns: list[str]
     included: list[str]
@@ -270,6 +283,18 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """One policy of row security; `command` is the keyword, roles None is PUBLIC."""
+
+    name: str
+    permissive: bool
+    command: str
+    roles: list[str | None]
+    using: str | None
+    check: str | None
+
+
+@dataclass(frozen=True)
 class Table:
     """All of a table that the engine carries over or looks at."""
 
@@ -282,9 +307,12 @@ class Table:
     owner: str
     replica_identity: str
     row_security: bool
+    forces_row_security: bool
     access_method: str | None
     rows_estimated: int
     bytes: int
+    total_bytes: int
+    """With the indexes."""
     has_children: bool
     is_child: bool
     options: list[str]
@@ -298,6 +326,7 @@ class Table:
     sequences: list[Sequence]
     publications: list[Publication]
     grants: list[Grant]
+    policies: list[Policy]
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -338,6 +367,7 @@ def read_table(connection: psycopg.Connection, schema: str, name: str) -> Table 
         sequences=[Sequence(**row) for row in rows(_SEQUENCES, oid)],
         publications=[Publication(**row) for row in rows(_PUBLICATIONS, oid)],
         grants=[Grant(**row) for row in rows(_GRANTS, oid, oid)],
+        policies=[Policy(**row) for row in rows(_POLICIES, oid)],
     )
 
 

@@ -70,6 +70,10 @@ ActiveOption = Annotated[
         "--max-active", min=0, help="Hold back while more sessions of others than that are active."
     ),
 ]
+DiskOption = Annotated[
+    int | None,
+    typer.Option("--disk-free", min=0, help="Bytes free where the new table will lie."),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Drop the old table, held or different as it may be.")
 ]
@@ -146,10 +150,11 @@ def plan(
     spec: SpecOption = SPEC,
     lock_timeout: TimeoutOption = 500,
     attempts: AttemptsOption = 60,
+    disk_free: DiskOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what will be done, SQL included, and every reason to refuse. Changes nothing."""
-    options = Options(lock_timeout, attempts)
+    options = Options(lock_timeout, attempts, disk_free=disk_free)
     _run("plan", runs.plan, spec, options, as_json, exclusive=False)
 
 

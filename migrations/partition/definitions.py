@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import psycopg
@@ -52,12 +53,17 @@ def create_indexes(
     """
     for index in valid_indexes(table):
         name = fitted(f"{prefix}_{index.name}" if prefix else index.name + PARTITIONED)
+        if index.name in engine.spec.widen:
+            index = widened(index, engine.spec.key)
         if index.is_primary:
             connection.execute(_primary_key(engine, index, relation, name))
         elif index.constraint_name:
             connection.execute(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-                    relation, sql.Identifier(name), raw(index.constraint_definition or "")
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}{}").format(
+                    relation,
+                    sql.Identifier(name),
+                    raw(index.constraint_definition or ""),
+                    _options(index.options),
                 )
             )
         else:
@@ -75,39 +81,75 @@ def create_indexes(
             )
 
 
+def widened(index: Index, key: str) -> Index:
+    """Return a unique index, or constraint, with the key as its last column."""
+    return replace(
+        index,
+        columns=[*index.columns, key],
+        definition=_with_key(index.definition, key),
+        constraint_definition=_with_key(index.constraint_definition, key)
+        if index.constraint_definition
+        else None,
+    )
+
+
+def _with_key(definition: str, key: str) -> str:
+    """Put the key at the end of the first list in parentheses, which is that of the columns."""
+    depth, quote = 0, ""
+    for place, character in enumerate(definition):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if not depth:
+                name = sql.Identifier(key).as_string()
+                return f"{definition[:place]}, {name}{definition[place:]}"
+    raise ValueError(f"no list of columns in {definition}")
+
+
 def _primary_key(engine: Engine, index: Index, relation: sql.Identifier, name: str) -> sql.Composed:
     key = engine.spec.key
     if key in index.columns:
-        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-            relation, sql.Identifier(name), raw(index.constraint_definition or "")
+        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}{}").format(
+            relation,
+            sql.Identifier(name),
+            raw(index.constraint_definition or ""),
+            _options(index.options),
         )
     included = [column for column in index.included if column != key]
+    include = sql.SQL(" INCLUDE ({})").format(names_list(included)) if included else sql.SQL("")
     return template(
         "prepare_primary_key",
         relation=relation,
         constraint=sql.Identifier(name),
         primary_key=names_list(index.columns),
         key=sql.Identifier(key),
-        include=sql.SQL(" INCLUDE ({})").format(names_list(included)) if included else sql.SQL(""),
+        include=sql.SQL("{}{}").format(include, _options(index.options)),
+    )
+
+
+def _options(options: list[str]) -> sql.Composable:
+    """Return the WITH clause of settings as in `reloptions`, empty if there are none."""
+    if not options:
+        return sql.SQL("")
+    return sql.SQL(" WITH ({})").format(
+        sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(
+                sql.SQL(".").join(sql.Identifier(part) for part in name.split(".")),
+                sql.Literal(value),
+            )
+            for name, value in (option.split("=", 1) for option in options)
+        )
     )
 
 
 def storage(table: Table) -> sql.Composable:
     """Return the WITH and TABLESPACE clauses of a partition."""
-    clauses: list[sql.Composable] = []
-    if table.options:
-        settings = [option.split("=", 1) for option in table.options]
-        clauses.append(
-            sql.SQL(" WITH ({})").format(
-                sql.SQL(", ").join(
-                    sql.SQL("{} = {}").format(
-                        sql.SQL(".").join(sql.Identifier(part) for part in name.split(".")),
-                        sql.Literal(value),
-                    )
-                    for name, value in settings
-                )
-            )
-        )
+    clauses = [_options(table.options)]
     if table.tablespace:
         clauses.append(sql.SQL(" TABLESPACE {}").format(sql.Identifier(table.tablespace)))
     return sql.SQL("").join(clauses)
@@ -186,3 +228,29 @@ def alter_trigger(connection: Executes, relation: sql.Identifier, enabled: str, 
             sql.SQL(_ENABLE[enabled]).format(sql.Identifier(name)),  # pyright: ignore[reportArgumentType]
         )
     )
+
+
+def secure(connection: Executes, table: Table, relation: sql.Identifier) -> None:
+    """Give `relation` the row security of `table`, whose policies it must not have yet."""
+    for policy in table.policies:
+        roles = [sql.Identifier(role) if role else sql.SQL("PUBLIC") for role in policy.roles]
+        statement = sql.SQL("CREATE POLICY {} ON {} AS {} FOR {} TO {}").format(
+            sql.Identifier(policy.name),
+            relation,
+            sql.SQL("PERMISSIVE" if policy.permissive else "RESTRICTIVE"),
+            raw(policy.command),
+            sql.SQL(", ").join(roles),
+        )
+        if policy.using is not None:
+            statement = sql.SQL("{} USING ({})").format(statement, raw(policy.using))
+        if policy.check is not None:
+            statement = sql.SQL("{} WITH CHECK ({})").format(statement, raw(policy.check))
+        connection.execute(statement)
+    for wanted, name in (
+        (table.row_security, "ENABLE"),
+        (table.forces_row_security, "FORCE"),
+    ):
+        if wanted:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} {} ROW LEVEL SECURITY").format(relation, raw(name))
+            )

@@ -36,6 +36,8 @@ class Options:
     """How many sessions of others may be active before backfill holds back."""
     repair: bool = False
     """Whether verify mends what differs."""
+    disk_free: int | None = None
+    """Bytes that the new table may take, for the plan; None if not known."""
     most_rows: int = 10_000
     """Rows of one month that maintain moves out of the default partition, while all wait."""
 
@@ -129,7 +131,8 @@ def open_session(url: str, spec: Spec, purpose: str, options: Options) -> psycop
         ("lock_timeout", str(timeout)),
         ("jit", "off"),
         ("default_transaction_isolation", "read committed"),
-        ("row_security", "on"),
+        # A filtered view of the table would be an incomplete copy: an error instead.
+        ("row_security", "off"),
         # The server notices within a second when this process was killed in mid-statement.
         ("client_connection_check_interval", "1000"),
     ):

@@ -114,8 +114,7 @@ def operator_lock(engine: Engine, patience: float | None = None) -> Generator[No
         if row and row[0]:
             break
         if time.monotonic() > deadline:
-            holders = engine.connection.execute(_HOLDER, parameters).fetchall()
-            holder = "; ".join(holder for (holder,) in holders) or "a session that just ended"
+            holder = "; ".join(operators(engine)) or "a session that just ended"
             raise Busy(f"somebody else works on {table}: {holder}. Wait for it, or stop it")
         time.sleep(0.2)
     try:
@@ -123,6 +122,12 @@ def operator_lock(engine: Engine, patience: float | None = None) -> Generator[No
     finally:
         if not engine.connection.closed and not engine.connection.broken:
             engine.connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", parameters)
+
+
+def operators(engine: Engine) -> list[str]:
+    """Say who works on the table now."""
+    rows = engine.connection.execute(_HOLDER, [OPERATOR_CLASS, engine.spec.table]).fetchall()
+    return [row[0] for row in rows]
 
 
 def blockers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 
@@ -19,8 +20,13 @@ from migrations.partition.statements import phase_sql
 
 KEY_TYPES = ("timestamp without time zone", "timestamp with time zone", "date")
 MOST_MONTHS = 1200
-# Measured on two cores, rows shaped like review_logs (DESIGN.md); for the estimate alone.
+# Measured on two cores with rows shaped like review_logs, of 300 bytes (DESIGN.md); whichever of
+# rows and bytes takes longer. For the estimate alone.
 _ROWS_PER_SECOND = 150_000
+_BYTES_PER_SECOND = 45_000_000
+_VERIFIED_ROWS_PER_SECOND = 1_000_000
+DISK_SHARE = 1.1
+"""What the new table takes, as a share of the old one with its indexes."""
 
 _POINTING_HERE = """
 SELECT con.conrelid::regclass::text, con.conname FROM pg_constraint AS con
@@ -47,11 +53,33 @@ SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s AND d.deptype = 'n'
     AND d.classid = 'pg_proc'::regclass
 UNION
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
+JOIN pg_policy AS p ON p.oid = d.objid
+WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
+    AND d.refobjid = %(oid)s AND p.polrelid <> d.refobjid
+UNION
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend AS d
 JOIN pg_class AS c ON c.oid = %(oid)s
 JOIN pg_type AS t ON t.oid = c.reltype OR t.typelem = c.reltype AND t.typcategory = 'A'
 WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = t.oid AND d.deptype = 'n'
 ORDER BY 1
+"""
+# Functions that name it in their text find the new table by themselves.
+_MENTIONS = """
+SELECT format('function %%s names it in its text, and will mean the new table',
+    p.oid::regprocedure) FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'partitioning')
+    AND p.prosrc ~ %(word)s
+UNION ALL
+SELECT format('publication %%s publishes %%s, and so the new table', pubname,
+    CASE WHEN puballtables THEN 'all tables' ELSE 'all tables of its schema' END)
+FROM pg_publication AS p
+WHERE puballtables OR EXISTS (SELECT FROM pg_publication_namespace AS s JOIN pg_class AS c
+    ON c.relnamespace = s.pnnspid WHERE s.pnpubid = p.oid AND c.oid = %(oid)s)
+UNION ALL
+SELECT format('replication slot %%s (%%s) reads the copying too, and keeps its write-ahead log'
+    ' until it has', slot_name, CASE WHEN active THEN 'active' ELSE 'not active' END)
+FROM pg_replication_slots WHERE database IS NULL OR database = current_database()
 """
 _PRIVILEGES = """
 SELECT CASE WHEN c.relowner <> r.oid THEN format(
@@ -102,6 +130,8 @@ def make_plan(engine: Engine) -> Plan:
         *key_reasons,
         *_constraints(connection, spec, table),
         *_dependents(connection, table),
+        *_row_security(connection, table),
+        *_disk(engine, table),
         *_permissions(connection, table),
         *_collisions(connection, names, table, months),
     ]
@@ -123,13 +153,34 @@ def describe(engine: Engine, plan: Plan) -> str:
         f"{engine.spec.table}: about {table.rows_estimated:,} rows, {table.bytes / 1e6:,.0f} MB,",
         f"by month of {engine.spec.key}: {len(plan.months)} partitions"
         + (f" from {plan.months[0]:%Y-%m} through {plan.months[-1]:%Y-%m}" if plan.months else ""),
-        f"needs about {table.bytes * 1.1 / 1e6:,.0f} MB of disk until retire,",
-        f"and about {max(1, table.rows_estimated // _ROWS_PER_SECOND):,} s for the backfill.",
+        f"needs about {table.total_bytes * DISK_SHARE / 1e6:,.0f} MB of disk until retire"
+        + (
+            f", of {engine.options.disk_free / 1e6:,.0f} MB free"
+            if engine.options.disk_free is not None
+            else " (how much is free no SQL tells: give it as --disk-free)"
+        )
+        + ", and as much write-ahead log in passing,",
+        f"about {_backfill_seconds(table):,} s for the backfill, and"
+        f" {max(1, 2 * table.rows_estimated // _VERIFIED_ROWS_PER_SECOND):,} s to verify, at rates"
+        " measured on two cores.",
     ]
+    lines += [f"Depends on it: {dependent}." for dependent in _mentions(engine, table)]
     lines += [f"Note: {warning}." for warning in plan.warnings]
     for phase in Phase:
         lines += ["", f"-- {phase.upper()} " + "-" * 60, phase_sql(engine.spec, phase)]
     return "\n".join(lines)
+
+
+def _backfill_seconds(table: Table) -> int:
+    return max(1, table.rows_estimated // _ROWS_PER_SECOND, table.total_bytes // _BYTES_PER_SECOND)
+
+
+def _mentions(engine: Engine, table: Table) -> list[str]:
+    """Return what uses the table without being bound to it, and who reads its changes."""
+    rows = engine.connection.execute(
+        _MENTIONS, {"word": rf"\m{re.escape(table.name)}\M", "oid": table.oid}
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def _kind(table: Table) -> list[str]:
@@ -138,7 +189,6 @@ def _kind(table: Table) -> list[str]:
         (table.has_children, "other tables inherit from it"),
         (table.persistence != "p", "it is temporary or unlogged"),
         (table.access_method != "heap", f"its access method is {table.access_method}, not heap"),
-        (table.row_security, "it has row security: policies are not carried over"),
         (
             table.replica_identity == "i",
             "its replica identity is an index: set it to DEFAULT or FULL",
@@ -215,6 +265,7 @@ def _constraints(connection: psycopg.Connection, spec: Spec, table: Table) -> li
         reasons.append("it has no primary key, by which changed rows are found")
     for index in table.indexes:
         reasons += _index(spec, index)
+    reasons += _widen(spec, table)
     reasons += [
         f"foreign key {name} of {referencing} points at it: a partitioned table's primary key"
         f" includes {spec.key}, so drop the foreign key, or keep it by a trigger"
@@ -228,23 +279,67 @@ def _constraints(connection: psycopg.Connection, spec: Spec, table: Table) -> li
         f"check {name} is NO INHERIT, which a partitioned table cannot have"
         for (name,) in connection.execute(_NO_INHERIT, [table.oid])
     ]
-    reasons += [
-        f"column {column.name} is GENERATED ALWAYS AS (...) VIRTUAL: not supported"
-        for column in table.columns
-        if column.generated == "v"
-    ]
     return reasons
+
+
+def _widen(spec: Spec, table: Table) -> list[str]:
+    """Return what is wrong with the names in `widen`."""
+    reasons: list[str] = []
+    indexes = {index.name: index for index in table.indexes}
+    for name in spec.widen:
+        index = indexes.get(name)
+        if index is None:
+            reasons.append(f"`widen` names {name}, which is no index or constraint of it")
+        elif index.is_primary or not index.is_unique:
+            reasons.append(f"`widen` names {name}, which is no unique constraint or index")
+        elif spec.key in [*index.columns, *index.included]:
+            reasons.append(f"`widen` names {name}, which has {spec.key} already")
+    return reasons
+
+
+def _row_security(connection: psycopg.Connection, table: Table) -> list[str]:
+    """Return why row security would hide rows from the engine, or be lost."""
+    reasons: list[str] = []
+    row = connection.execute(
+        "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    if table.row_security and table.forces_row_security and row and not row[0]:
+        reasons.append(
+            "its row security is forced upon its owner, who so may not see all rows:"
+            " ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or use a role with BYPASSRLS"
+        )
+    return reasons
+
+
+def _disk(engine: Engine, table: Table) -> list[str]:
+    free = engine.options.disk_free
+    needed = int(table.total_bytes * DISK_SHARE)
+    if free is None or needed <= free:
+        return []
+    return [
+        f"it needs about {needed / 1e6:,.0f} MB of disk until retire, and --disk-free allows"
+        f" {free / 1e6:,.0f} MB"
+    ]
 
 
 def _index(spec: Spec, index: Index) -> list[str]:
     if index.is_exclusion:
-        return [f"exclusion constraint {index.name} is not supported"]
+        return [
+            f"exclusion constraint {index.name} is not supported: a partitioned table could keep it"
+            " within each month only; drop it, or keep it by a trigger"
+        ]
     if index.is_deferrable:
         return [f"constraint {index.name} is deferrable, which is not supported"]
-    if index.is_unique and not index.is_primary and spec.key not in index.columns:
+    if (
+        index.is_unique
+        and not index.is_primary
+        and spec.key not in index.columns
+        and index.name not in spec.widen
+    ):
         return [
             f"unique index {index.name} lacks {spec.key}, which every unique index of a"
-            " partitioned table must include: drop it, or add the key to it"
+            f' partitioned table must include: drop it, or add the key by widen = ["{index.name}"]'
+            " in the spec"
         ]
     if index.is_unique and "" in index.columns:
         return [f"unique index {index.name} is on an expression: not possible when partitioned"]
@@ -256,7 +351,10 @@ def _dependents(connection: psycopg.Connection, table: Table) -> list[str]:
     for view in table.views:
         name = f"{view.schema}.{view.name}"
         if view.kind == "m":
-            reasons.append(f"materialized view {name} reads it: drop it, and recreate it after")
+            reasons.append(
+                f"materialized view {name} reads it, and cannot be pointed anew without"
+                " being filled anew: drop it, and recreate it after cutover"
+            )
         elif view.owner != table.owner:
             reasons.append(f"view {name} belongs to {view.owner}, so it cannot be pointed anew")
         elif view.needs_constraint:
@@ -337,6 +435,10 @@ def _warnings(spec: Spec, table: Table) -> list[str]:
             f"rows without {spec.key} are refused from cutover on; cutover waits until there are"
             " none"
         )
+    warnings += [
+        f"{name} is widened by {spec.key}: its columns alone are not kept unique after retire"
+        for name in spec.widen
+    ]
     if not spec.default_partition:
         warnings.append(
             f"from cutover on a row later than {spec.ahead} months after the current one, or"

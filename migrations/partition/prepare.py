@@ -56,6 +56,11 @@ def _create(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:
         connection.execute(
             sql.SQL("COMMENT ON TABLE {} IS {}").format(names.partitioned, table.comment)
         )
+    if table.row_security:
+        # Policies come at cutover; until then nobody but the owner sees a row of the copy.
+        connection.execute(
+            sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(names.partitioned)
+        )
     definitions.grant(connection, table.grants, names.partitioned)
     for month in plan.months:
         definitions.create_month(engine, connection, table, month)

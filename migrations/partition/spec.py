@@ -64,6 +64,8 @@ class Spec(BaseModel):
     """What becomes of a partition older than that: a table of its own, or nothing."""
     archive_schema: Annotated[str, Field(pattern=rf"^{_NAME}$")] | None = None
     """Where archived tables go; None leaves them where they are, with `_archived` to the name."""
+    widen: list[str] = Field(default_factory=list[str])
+    """Unique constraints and indexes that get the key added; those not named are refused."""
     hold: Duration = timedelta(0)
     """How long after cutover the old table is kept at least."""
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from migrations.partition import bookkeeping
 from migrations.partition.engine import Engine, Outcome
-from migrations.partition.locks import blockers
+from migrations.partition.locks import blockers, operators
+
+# Those of other roles are seen only by members of pg_read_all_stats.
+_LONG_TRANSACTIONS = """
+SELECT format('pid %s (%s), transaction open for %s, %s: %s', pid, usename,
+    date_trunc('second', clock_timestamp() - xact_start), state, left(query, 60))
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND xact_start < clock_timestamp() - interval '10 seconds'
+    AND application_name NOT LIKE 'partitioning %'
+ORDER BY xact_start LIMIT 5
+"""
 
 
 def status(engine: Engine) -> Outcome:
@@ -29,15 +42,38 @@ def status(engine: Engine) -> Outcome:
             + ", ".join(f"{count} {state}" for state, count in states.items())
         )
     rows = None
+    at_work = operators(engine)
+    details: dict[str, Any] = {
+        "phase": record.phase.value,
+        "months_by_state": states,
+        "paused_since": record.paused_at.isoformat() if record.paused_at else None,
+        # What a killed run noted, nobody waits for any more.
+        "holding_back_for": record.waiting_for if at_work else None,
+        "operators": at_work,
+        "lock_holders": blockers(engine, record.id),
+        "long_transactions": [row[0] for row in connection.execute(_LONG_TRANSACTIONS).fetchall()],
+    }
     if progress:
         rows, estimated, pending, ahead, default_rows = progress
+        details |= {
+            "rows_estimated": estimated,
+            "changes_pending": pending,
+            "months_ahead": ahead,
+            "default_rows": default_rows,
+        }
         lines.append(f"  rows copied: {rows:,} of about {estimated:,}; months ahead: {ahead}")
         lines.append(f"  changes waiting in the log: {pending:,}")
         if default_rows is not None:
             lines.append(f"  rows in the default partition: {default_rows:,}")
-    if record.waiting_for:
+    if details["holding_back_for"]:
         lines.append(f"  holding back: {record.waiting_for}")
     elif record.paused_at:
         lines.append(f"  paused since {record.paused_at:%F %T %Z} by {record.paused_by}")
-    lines += [f"  holds locks: {blocker}" for blocker in blockers(engine, record.id)]
-    return Outcome("done", "\n".join(lines), rows=rows, months=len(months))
+    labels = {
+        "operators": "at work",
+        "lock_holders": "holds locks",
+        "long_transactions": "cutover would wait for",
+    }
+    for name, label in labels.items():
+        lines += [f"  {label}: {text}" for text in details[name]]
+    return Outcome("done", "\n".join(lines), rows=rows, months=len(months), details=details)

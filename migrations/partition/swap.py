@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from migrations.partition.catalogue import Table, View
-from migrations.partition.definitions import alter_trigger
+from migrations.partition.definitions import alter_trigger, secure
 from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, RETIRED, fitted
 from migrations.partition.script import Executes
@@ -61,6 +61,7 @@ def swap(connection: Executes, change: Swap) -> None:
     _move_sequences(connection, change)
     for view in change.outgoing.views:
         connection.execute(_view(view))
+    _move_policies(connection, change)
     _move_triggers(connection, change)
     _move_publications(connection, change)
 
@@ -130,6 +131,23 @@ def _view(view: View) -> sql.Composed:
     return sql.SQL("CREATE OR REPLACE VIEW {}{} AS {}").format(
         sql.Identifier(view.schema, view.name), options, raw(view.definition)
     )
+
+
+def _move_policies(connection: Executes, change: Swap) -> None:
+    """The table that takes the name takes the row security along, as it is now."""
+    for policy in change.incoming.policies:
+        connection.execute(
+            sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(policy.name), change.live)
+        )
+    for wanted, there, name in (
+        (change.outgoing.row_security, change.incoming.row_security, "DISABLE"),
+        (change.outgoing.forces_row_security, change.incoming.forces_row_security, "NO FORCE"),
+    ):
+        if there and not wanted:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} {} ROW LEVEL SECURITY").format(change.live, raw(name))
+            )
+    secure(connection, change.outgoing, change.live)
 
 
 def _move_triggers(connection: Executes, change: Swap) -> None:

@@ -156,6 +156,109 @@ def test_numbers_go_on_and_triggers_fire_once_on_both_sides_of_cutover(
             assert total == connection.execute('SELECT count(*) FROM "Events"').fetchone()
 
 
+def test_unique_constraints_named_in_the_spec_get_the_key_added(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        'ALTER TABLE "Events" ADD CONSTRAINT "a (strange) name" UNIQUE NULLS NOT DISTINCT'
+        ' (serial_number, "Region") INCLUDE (ticket) WITH (fillfactor = 60);'
+        'CREATE UNIQUE INDEX widened ON "Events" (ticket DESC) WHERE owner = 1'
+    )
+    names = ["a (strange) name", "widened"]
+    spec = SPEC.model_copy(update={"widen": names})
+    with engine(database_url, spec) as work:
+        run(work, Phase.CUTOVER)
+        found = connection.execute(
+            "SELECT c.relname, regexp_replace(pg_get_indexdef(c.oid), '^.* USING', 'USING')"
+            " FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid"
+            " WHERE indrelid = '\"Events\"'::regclass AND c.relname = ANY(%s) ORDER BY 1",
+            [names],
+        ).fetchall()
+        assert found == [
+            (
+                "a (strange) name",
+                'USING btree (serial_number, "Region", "At Time") INCLUDE (ticket)'
+                " NULLS NOT DISTINCT WITH (fillfactor='60')",
+            ),
+            ("widened", 'USING btree (ticket DESC, "At Time") WHERE (owner = 1)'),
+        ]
+        UNDOS[Phase.CUTOVER](work)
+        run(work, Phase.RETIRE)
+
+
+def test_row_security_follows_and_hides_the_copy_until_then(
+    database_url: str, connection: psycopg.Connection, postgres_server: PostgresServer
+) -> None:
+    connection.execute(
+        'GRANT USAGE ON SCHEMA "odd place" TO reader;'
+        'ALTER TABLE "Events" ENABLE ROW LEVEL SECURITY;'
+        'CREATE POLICY "south only" ON "Events" FOR SELECT TO reader USING ("Region" = \'south\');'
+        'CREATE POLICY nobody ON "Events" AS RESTRICTIVE FOR UPDATE USING (false)'
+        " WITH CHECK (ticket > 0)"
+    )
+    policies = (
+        "SELECT polname, polpermissive, polcmd::text, polroles::regrole[]::text,"
+        " pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
+        " WHERE polrelid = '\"Events\"'::regclass ORDER BY 1"
+    )
+    before = connection.execute(policies).fetchall()
+    assert len(before) == 2
+    admin_url = postgres_server.url_for(
+        "postgres", connection.info.dbname, postgres_server.password
+    )
+
+    def seen(table: str) -> int:
+        with psycopg.connect(admin_url, autocommit=True) as reader:
+            reader.execute("SET ROLE reader")
+            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("odd place", table))
+            return (reader.execute(query).fetchone() or (0,))[0]
+
+    with engine(database_url, SPEC) as work:
+        run(work, Phase.VERIFY)
+        assert (seen("Events"), seen("Events_partitioned")) == (200, 0)
+        for _ in range(2):
+            run(work, Phase.CUTOVER)
+            assert connection.execute(policies).fetchall() == before
+            assert (seen("Events"), seen("Events_retired")) == (200, 200)
+            UNDOS[Phase.CUTOVER](work)
+            assert connection.execute(policies).fetchall() == before
+        run(work, Phase.RETIRE)
+        assert seen("Events") == 200
+
+
+def test_the_settings_of_a_constraints_index_follow(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    connection.execute('ALTER INDEX "Events key" SET (fillfactor = 55)')
+    connection.execute('ALTER INDEX "one at a time" SET (fillfactor = 65)')
+    with engine(database_url, SPEC) as work:
+        run(work, Phase.CUTOVER)
+    found = connection.execute(
+        "SELECT DISTINCT i.indisprimary, c.reloptions FROM pg_index AS i"
+        " JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indisunique AND i.indrelid IN"
+        " (SELECT relid FROM pg_partition_tree('\"Events\"')) ORDER BY 1"
+    ).fetchall()
+    assert found == [(False, ["fillfactor=65"]), (True, ["fillfactor=55"])]
+
+
+def test_virtual_columns_follow(database_url: str, connection: psycopg.Connection) -> None:
+    if connection.info.server_version < 180000:
+        pytest.skip("Postgres has had them since 18")
+    connection.execute(
+        'ALTER TABLE "Events" ADD tripled integer GENERATED ALWAYS AS (serial_number * 3) VIRTUAL'
+    )
+    before = description(connection)
+    with engine(database_url, SPEC) as work:
+        run(work, Phase.CUTOVER)
+        assert description(connection) == before
+        rows = connection.execute(
+            'SELECT count(*) FROM "Events" WHERE tripled = serial_number * 3'
+        ).fetchone()
+        assert rows == (400,)
+        UNDOS[Phase.CUTOVER](work)
+        run(work, Phase.RETIRE)
+
+
 def test_writers_without_rights_on_our_tables_are_mirrored(
     database_url: str, connection: psycopg.Connection, postgres_server: PostgresServer
 ) -> None:

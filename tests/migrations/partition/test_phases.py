@@ -14,6 +14,7 @@ from psycopg import errors
 
 from migrations.partition import bookkeeping, calendar
 from migrations.partition.errors import Refused
+from migrations.partition.locks import operator_lock
 from migrations.partition.phases import Phase
 from migrations.partition.runs import PHASES, UNDOS, run
 from tests.migrations.partition import application
@@ -297,7 +298,6 @@ def test_a_second_operator_is_told_who_works_on_the_table(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("migrations.partition.locks._PATIENCE_SECONDS", 0.3)
-    from migrations.partition.locks import operator_lock
 
     with engine(url) as first, engine(url) as second, operator_lock(first):
         pid = first.connection.info.backend_pid
@@ -419,3 +419,29 @@ def test_a_run_that_is_asked_to_stop_does_so_and_the_next_goes_on(url: str) -> N
         assert "stopped on request" in output
         other.commit()
     through(url, Phase.VERIFY)
+
+
+def test_status_tells_people_and_programs_what_is_done_and_what_blocks(
+    url: str, tmp_path: Path
+) -> None:
+    spec = f"--spec={application.write_spec(tmp_path / 'spec.toml')}"
+    assert "not begun" in application.run(url, "status", spec)[1]["message"]
+    through(url, Phase.SYNC)
+    with psycopg.connect(url) as other, engine(url) as work, operator_lock(work):
+        other.execute("UPDATE review_logs SET rating = 1 WHERE elapsed_time <= 5")
+        code, result, _ = application.run(url, "status", spec)
+        assert (code, result["phase"], result["months_by_state"]) == (
+            0, "sync", {"pending": result["months"]},
+        )  # fmt: skip
+        assert (result["changes_pending"], result["months_ahead"]) == (0, 2)
+        holder = f"pid {other.info.backend_pid} "
+        assert any(text.startswith(holder) for text in result["lock_holders"])
+        assert str(work.connection.info.backend_pid) in result["operators"][0]
+        assert f"at work: {result['operators'][0]}" in result["message"]
+        assert "paused_since" not in result
+        other.commit()
+    application.run(url, "pause", spec)
+    result = application.run(url, "status", spec)[1]
+    assert "paused since" in result["message"]
+    assert result["changes_pending"] == 5
+    assert result["paused_since"]

@@ -50,7 +50,15 @@ REASONS: list[tuple[LiteralString, str]] = [
         "child or partition of another table",
     ),
     ("ALTER TABLE review_logs SET UNLOGGED", "temporary or unlogged"),
-    ("ALTER TABLE review_logs ENABLE ROW LEVEL SECURITY", "row security"),
+    (
+        "ALTER TABLE review_logs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "row security is forced upon its owner",
+    ),
+    (
+        "ALTER TABLE flashcards ENABLE ROW LEVEL SECURITY; CREATE POLICY reviewed ON flashcards"
+        ' USING (id IN (SELECT "flashcardId" FROM review_logs))',
+        "policy reviewed on table public.flashcards is bound to it",
+    ),
     (
         "ALTER TABLE review_logs ADD CHECK (rating > 0) NOT VALID",
         "constraint review_logs_rating_check is not validated",
@@ -117,6 +125,57 @@ def test_a_table_that_cannot_be_partitioned_is_refused_and_nothing_changes(
                 attempt(work)
             assert reason in str(refusal.value)
             assert application.fingerprint(connection) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing", "names nothing, which is no index or constraint"),
+        ("IDX_review_logs_actor", "which is no unique constraint or index"),
+        ("PK_review_logs", "which is no unique constraint or index"),
+        ("whole", "which has reviewed_at already"),
+    ],
+)
+def test_what_cannot_be_widened_is_refused(url: str, name: str, reason: str) -> None:
+    spec = SPEC.model_copy(update={"widen": [name]})
+    with psycopg.connect(url, autocommit=True) as connection, engine(url, spec) as work:
+        connection.execute("CREATE UNIQUE INDEX whole ON review_logs (reviewed_at, id)")
+        with pytest.raises(PlanRefused, match=reason):
+            plan(work)
+
+
+def test_too_little_disk_is_refused_where_it_is_known(url: str) -> None:
+    with engine(url, disk_free=10_000) as work, pytest.raises(PlanRefused, match="MB of disk"):
+        plan(work)
+    with engine(url, disk_free=10**9) as work:
+        assert "of 1,000 MB free" in plan(work).message
+    with engine(url) as work:
+        assert "how much is free no SQL tells" in plan(work).message
+
+
+def test_the_plan_lists_what_depends_on_the_table(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection, engine(url) as work:
+        connection.execute(
+            "CREATE FUNCTION counted() RETURNS bigint LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN (SELECT count(*) FROM review_logs); END';"
+            "CREATE FUNCTION other() RETURNS text LANGUAGE sql AS $$ SELECT 'my_review_logs_2' $$"
+        )
+        admin_url = postgres_server.url_for(
+            "postgres", connection.info.dbname, postgres_server.password
+        )
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            admin.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+            admin.execute("SELECT pg_create_physical_replication_slot('waiting')")
+            try:
+                message = plan(work).message
+            finally:
+                admin.execute("SELECT pg_drop_replication_slot('waiting')")
+        assert "Depends on it: function public.counted() names it in its text" in message
+        assert "other()" not in message
+        assert "publication everything publishes all tables" in message
+        assert "replication slot waiting (not active)" in message
 
 
 def test_all_reasons_are_told_at_once(url: str) -> None:
