@@ -1,4 +1,7 @@
-"""Phase backfill: month by month, load without indexes, then index, attach, drain and go live."""
+"""Phase backfill: load without indexes, then month by month index, attach, drain and go live.
+
+Where an index finds the rows of a month it is loaded by itself, else all are in one pass (blocks).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from datetime import date, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from migrations.partition import bookkeeping, calendar
+from migrations.partition import blocks, bookkeeping, calendar
 from migrations.partition.bookkeeping import Month, Record
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds, create_indexes
@@ -28,6 +31,8 @@ from migrations.partition.throttle import Throttle
 SLICE_SECONDS = 1.0
 """How long a slice should take: what a kill costs at most."""
 _FIRST_SLICE_ROWS = 50_000
+_CORRELATED = 0.5
+"""The correlation of key and place on disk from which on a month's rows lie together."""
 SHORT = 500
 """Changes that are drained while writers of the month wait."""
 
@@ -63,9 +68,10 @@ def backfill(engine: Engine) -> Outcome:
     if not todo and record.phase is Phase.BACKFILL:
         rows = sum(month.rows for month in months)
         return Outcome("found", f"all {len(months)} months are live", rows=rows, months=len(months))
-    found = sum(month.rows for month in months)
-    connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(engine.names.live))
-    old, _ = same_shape(engine, engine.names.table, engine.names.partitioned_name)
+    found = bookkeeping.rows_copied(connection, record.id)
+    if not old.rows_estimated:
+        connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(engine.names.live))
+        old, _ = same_shape(engine, engine.names.table, engine.names.partitioned_name)
     bookkeeping.update(connection, record.id, rows_estimated=old.rows_estimated)
     progress = Progress(engine.reporter, "backfill", old.rows_estimated, found)
     work = _Work(
@@ -76,14 +82,12 @@ def backfill(engine: Engine) -> Outcome:
         drain=Drain.of(engine, old),
         throttle=Throttle(engine, record.id),
         progress=progress,
-        sliced=has_key_index(old, engine.spec.key),
+        sliced=finds_months(engine, old),
         rows_a_month=max(1, old.rows_estimated // max(1, len(months))),
     )
     work.throttle.begin(connection)
     bring_live(work, todo)
     progress.finish()
-    # Autovacuum never analyzes a partitioned table itself; the planner needs it after cutover.
-    connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(engine.names.partitioned))
     with connection.transaction():
         bookkeeping.note_copied(connection, record.id)
         bookkeeping.set_phase(connection, record.id, Phase.BACKFILL)
@@ -99,6 +103,18 @@ def backfill(engine: Engine) -> Outcome:
     )
 
 
+def finds_months(engine: Engine, table: Table) -> bool:
+    """Tell whether an index finds a month's rows, and finds them together on disk."""
+    if not has_key_index(table, engine.spec.key):
+        return False
+    row = engine.connection.execute(
+        "SELECT abs(correlation) FROM pg_stats"
+        " WHERE schemaname = %s AND tablename = %s AND attname = %s",
+        [table.schema, table.name, engine.spec.key],
+    ).fetchone()
+    return row is None or row[0] is None or row[0] >= _CORRELATED
+
+
 def in_order(months: Iterable[Month]) -> list[Month]:
     """Return the months, those that are written to most first, so that the log stays short."""
     now = calendar.current_month()
@@ -108,11 +124,24 @@ def in_order(months: Iterable[Month]) -> list[Month]:
 def bring_live(work: _Work, months: list[Month]) -> None:
     """Do the months on `jobs` connections; the first failure stops the others after their slice."""
     engine = work.engine
+    blocks.load(
+        engine,
+        work.table,
+        work.table_id,
+        work.throttle,
+        work.progress,
+        pending=not work.sliced,
+    )
     queue = list(reversed(months))
+    jobs = max(1, min(engine.options.jobs, len(months)))
 
     def worker() -> None:
         with engine.session() as session:
             work.drain.ready(session)
+            blocks.commit_lazily(session)
+            if jobs > 1:
+                # Several months are indexed at once instead.
+                session.execute("SET max_parallel_maintenance_workers = 0")
             while queue and not engine.stopping.is_set():
                 try:
                     month = queue.pop()
@@ -121,7 +150,6 @@ def bring_live(work: _Work, months: list[Month]) -> None:
                 bring_month_live(work, session, month.month, month.partition_name)
             engine.check_stop()
 
-    jobs = max(1, min(engine.options.jobs, len(months)))
     with ThreadPoolExecutor(jobs, "backfill") as pool:
         futures = [pool.submit(worker) for _ in range(jobs)]
         try:
@@ -147,7 +175,6 @@ def bring_month_live(
     _index(work, session, month, partition, partition_name)
     _attach(work, session, month, partition)
     _catch_up(work, session, month, partition)
-    session.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(partition))
     bookkeeping.update_month(
         session, work.table_id, month, seconds=round(time.monotonic() - started, 3)
     )
@@ -230,14 +257,26 @@ def _index(
     partition_name: str,
 ) -> None:
     def build(connection: psycopg.Connection) -> None:
-        if _locked(work, connection, month).state != "indexing":
+        row = _locked(work, connection, month)
+        if row.state != "indexing":
             return
+        if row.position is None:
+            work.drain.forget(connection, month, partition)
         create_indexes(work.engine, connection, work.table, partition, partition_name)
-        size = connection.execute(
-            sql.SQL("SELECT pg_total_relation_size({}::regclass)").format(partition.as_string())
+        # Creating an index counts the rows.
+        found = connection.execute(
+            "SELECT pg_total_relation_size(oid), greatest(reltuples, 0)::bigint FROM pg_class"
+            " WHERE oid = %s::regclass",
+            [partition.as_string()],
         ).fetchone()
+        assert found is not None  # noqa: S101 -- it was indexed just now
         bookkeeping.update_month(
-            connection, work.table_id, month, state="catching_up", bytes=size[0] if size else 0
+            connection,
+            work.table_id,
+            month,
+            state="catching_up",
+            bytes=found[0],
+            rows=found[1] if row.position is None else row.rows,
         )
 
     in_short_transaction(
@@ -326,7 +365,7 @@ def backfill_added(engine: Engine, table: Table, record: Record) -> int:
         progress = Progress(engine.reporter, "new months", 0)
         drain = Drain.of(engine, table)
         throttle = Throttle(engine, table_id)
-        sliced = has_key_index(table, engine.spec.key)
+        sliced = finds_months(engine, table)
         work = _Work(
             engine, table, table_id, record.generation, drain, throttle, progress, sliced, 1
         )

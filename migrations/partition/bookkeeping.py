@@ -92,7 +92,8 @@ def upgrade(connection: psycopg.Connection) -> None:
     """Add what an earlier version's schema lacks; call it in a transaction."""
     row = connection.execute(
         "SELECT to_regclass('partitioning.months') IS NOT NULL"
-        " AND to_regclass('partitioning.expired') IS NULL"
+        " AND (to_regclass('partitioning.expired') IS NULL"
+        " OR to_regclass('partitioning.ranges') IS NULL)"
     ).fetchone()
     if row and row[0]:
         create(connection)
@@ -188,3 +189,13 @@ def update_month(connection: psycopg.Connection, table_id: int, month: date, **v
         ),
         {**values, "table_id": table_id, "of_month": month},
     )
+
+
+def rows_copied(connection: psycopg.Connection, table_id: int) -> int:
+    """Return how many rows are loaded, those of an unfinished pass included."""
+    row = connection.execute(
+        "SELECT rows_copied FROM partitioning.progress AS p"
+        " JOIN partitioning.tables AS t USING (table_name) WHERE t.id = %s",
+        [table_id],
+    ).fetchone()
+    return row[0] if row else 0

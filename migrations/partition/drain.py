@@ -89,6 +89,17 @@ class Drain:
             connection.execute(template("drain_insert", **parts))
         return taken
 
+    def forget(
+        self, connection: psycopg.Connection, month: date, partition: sql.Identifier
+    ) -> None:
+        """Delete the rows whose changes wait in the log from a month that has no indexes yet."""
+        if not self.pending(connection, month, 1):
+            return
+        # The log is never analyzed; a join by loops would scan it once a row.
+        connection.execute("SELECT set_config('enable_nestloop', 'off', true)")
+        parts = {**self.parts, "month": sql.Literal(month), "partition": partition}
+        connection.execute(template("backfill_forget", **parts))
+
     def pending(self, connection: psycopg.Connection, month: date, most: int) -> int:
         """Return how many changes of a month wait, counting no further than `most`."""
         row = connection.execute(

@@ -82,6 +82,11 @@ class Names:
         """The change log: keys written to months that are not live."""
         return sql.Identifier(SCHEMA, self.log_name)
 
+    @property
+    def loading(self) -> sql.Identifier:
+        """What sorts rows into their months while several are loaded at once."""
+        return sql.Identifier(SCHEMA, fitted(f"{self.schema}_{self.table}_loading"))
+
     def function_name(self, direction: str, operation: str) -> str:
         return fitted(f"{self.schema}_{self.table}_{direction}_{operation}")
 

@@ -445,7 +445,10 @@ def _warnings(spec: Spec, table: Table) -> list[str]:
             " before the first partition, is an error"
         )
     if column and not has_key_index(table, spec.key):
-        warnings.append(f"no index leads with {spec.key}: every month of backfill scans the table")
+        warnings.append(
+            f"no index leads with {spec.key}: backfill loads all months in one pass over the table,"
+            " and the first goes live after it"
+        )
     warnings += [
         f"publication {publication.name} publishes partitions under their own names:"
         " set publish_via_partition_root"

@@ -98,11 +98,13 @@ def _create_default(engine: Engine, connection: psycopg.Connection, plan: Plan) 
 
 
 def drop_months(connection: psycopg.Connection, names: Names, table_id: int) -> None:
-    """Drop the tables of all months, attached or not."""
+    """Drop the tables of all months, attached or not, and forget a pass that loads them."""
     for month in bookkeeping.months(connection, table_id):
         connection.execute(
             sql.SQL("DROP TABLE IF EXISTS {}").format(names.partition(month.partition_name))
         )
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(names.loading))
+    connection.execute("DELETE FROM partitioning.ranges WHERE table_id = %s", [table_id])
 
 
 def undo_prepare(engine: Engine) -> Outcome:
@@ -124,7 +126,8 @@ def undo_prepare(engine: Engine) -> Outcome:
             connection.execute("DROP VIEW partitioning.progress")
             connection.execute("DROP FUNCTION partitioning.count_up_to_100000")
             connection.execute(
-                "DROP TABLE partitioning.months, partitioning.expired, partitioning.tables"
+                "DROP TABLE partitioning.ranges, partitioning.months, partitioning.expired,"
+                " partitioning.tables"
             )
             # Without CASCADE: what somebody else put into the schema is not ours to drop.
             connection.execute("DROP SCHEMA partitioning")

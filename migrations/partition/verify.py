@@ -25,6 +25,7 @@ from migrations.partition.plan import same_shape
 from migrations.partition.progress import Progress
 from migrations.partition.repair import repair
 from migrations.partition.statements import names_list, template
+from migrations.partition.statistics import analyze
 from migrations.partition.sync import key_columns
 
 BLOCKS = 16_384
@@ -116,6 +117,8 @@ def verify(engine: Engine) -> Outcome:
             + "\n`verify --repair` mends them; if that does not help, take backfill and sync back"
             " (undo), and fill again"
         )
+    if record.phase is not Phase.CUTOVER:
+        analyze(engine, new)
     with connection.transaction():
         bookkeeping.update(
             connection,

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS partitioning.tables (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One row a month. position: up to which key value the month is loaded. generation: the sync that
+-- One row a month. position: up to which key value it is loaded, if it is loaded by itself. generation: the sync that
 -- has kept it in step since it went live.
 CREATE TABLE IF NOT EXISTS partitioning.months (
     table_id integer NOT NULL REFERENCES partitioning.tables ON DELETE CASCADE,
@@ -65,6 +65,19 @@ CREATE TABLE IF NOT EXISTS partitioning.expired (
     PRIMARY KEY (table_id, month, begun_at)
 );
 
+-- The pass over the old table that loads several months at once: ranges of its blocks, each loaded up
+-- to next_block. filenode tells whether the table was rewritten since, as by VACUUM FULL.
+CREATE TABLE IF NOT EXISTS partitioning.ranges (
+    table_id integer NOT NULL REFERENCES partitioning.tables ON DELETE CASCADE,
+    first_block bigint NOT NULL,
+    next_block bigint NOT NULL,
+    end_block bigint NOT NULL,
+    filenode oid NOT NULL,
+    rows bigint NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_id, first_block)
+);
+
 -- How many rows a relation has, counting no further than 100,000; null where there is no relation.
 CREATE OR REPLACE FUNCTION partitioning.count_up_to_100000(relation_schema text, relation_name text)
 RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -87,7 +100,9 @@ SELECT
     count(m.month) AS months,
     count(m.month) FILTER (WHERE m.state = 'live') AS months_live,
     t.rows_estimated,
-    coalesce(sum(m.rows), 0)::bigint AS rows_copied,
+    (coalesce(sum(m.rows), 0) + (
+        SELECT coalesce(sum(r.rows), 0) FROM partitioning.ranges AS r WHERE r.table_id = t.id
+    ))::bigint AS rows_copied,
     coalesce(partitioning.count_up_to_100000('partitioning', t.log_name), 0) AS changes_pending,
     count(m.month) FILTER (
         WHERE m.month > date_trunc('month', now() AT TIME ZONE 'UTC')
@@ -95,7 +110,9 @@ SELECT
     CASE WHEN t.default_name IS NOT NULL
         THEN partitioning.count_up_to_100000(split_part(t.table_name, '.', 1), t.default_name)
     END AS default_rows,
-    greatest(t.updated_at, max(m.updated_at)) AS updated_at
+    greatest(t.updated_at, max(m.updated_at), (
+        SELECT max(r.updated_at) FROM partitioning.ranges AS r WHERE r.table_id = t.id
+    )) AS updated_at
 FROM partitioning.tables AS t
 LEFT JOIN partitioning.months AS m ON m.table_id = t.id
 GROUP BY t.id;

@@ -1,0 +1,1 @@
+ALTER TABLE {loading} DETACH PARTITION {partition};

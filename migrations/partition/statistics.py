@@ -1,0 +1,57 @@
+"""What the planner needs to know of the new table before it is used."""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+from psycopg import sql
+
+from migrations.partition.catalogue import Table
+from migrations.partition.engine import Engine
+
+_ANALYZE_ONLY = 180_000
+"""The version of Postgres since which a partitioned table is analyzed without its partitions."""
+
+# Autovacuum analyzes partitions by itself, and may have done so; never the partitioned table.
+_NEVER_ANALYZED = """
+SELECT n.nspname, c.relname FROM pg_partition_tree(%s) AS t
+JOIN pg_class AS c ON c.oid = t.relid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_all_tables AS s ON s.relid = c.oid
+WHERE t.isleaf AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL ORDER BY 1, 2
+"""
+
+
+def analyze(engine: Engine, new: Table) -> None:
+    """Analyze the partitions that never were, on `jobs` connections, and the table itself."""
+    table = sql.Identifier(new.schema, new.name)
+    if engine.connection.info.server_version < _ANALYZE_ONLY:
+        engine.connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(table))
+        return
+    tasks: queue.SimpleQueue[sql.Identifier] = queue.SimpleQueue()
+    for schema, name in engine.connection.execute(_NEVER_ANALYZED, [new.oid]):
+        tasks.put(sql.Identifier(schema, name))
+
+    def worker() -> None:
+        with engine.session() as session:
+            while not engine.stopping.is_set() and _analyze_next(session, tasks):
+                pass
+
+    jobs = max(1, min(engine.options.jobs, tasks.qsize()))
+    with ThreadPoolExecutor(jobs, "analyze") as pool:
+        for future in [pool.submit(worker) for _ in range(jobs)]:
+            future.result()
+    engine.check_stop()
+    engine.connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) ONLY {}").format(table))
+
+
+def _analyze_next(session: psycopg.Connection, tasks: queue.SimpleQueue[sql.Identifier]) -> bool:
+    try:
+        partition = tasks.get_nowait()
+    except queue.Empty:
+        return False
+    # Locked: autovacuum is at it.
+    session.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(partition))
+    return True
