@@ -70,6 +70,7 @@ FREE: frozenset[str] = frozenset(
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
         "aws:kms/alias:Alias",
         "aws:rds/parameterGroup:ParameterGroup",
+        "aws:rds/snapshotCopy:SnapshotCopy",  # as backups, in use
         "aws:rds/subnetGroup:SubnetGroup",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
     }

@@ -117,8 +117,9 @@ class Cache(pulumi.ComponentResource):
         group = security_group(
             self._name, "The Valkey of the queue", args.placement.vpc_id, self._children
         )
+        guarded = pulumi.ResourceOptions(parent=self, protect=args.durable)
         for client, client_group in args.clients.items():
-            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, self._children)
+            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, guarded)
         subnets = elasticache.SubnetGroup(
             self._name,
             description="The database subnets",

@@ -81,7 +81,7 @@ class Cluster(pulumi.ComponentResource):
             ),
             _CONTROL_PLANE_POLICIES,
         )
-        node, _ = self._role("node", trust("ec2.amazonaws.com"), _NODE_POLICIES)
+        node, of_node = self._role("node", trust("ec2.amazonaws.com"), _NODE_POLICIES)
         # EKS would make the group itself, without a key and kept for ever.
         logs = cloudwatch.LogGroup(
             f"{name}-logs",
@@ -90,7 +90,7 @@ class Cluster(pulumi.ComponentResource):
             kms_key_id=args.logs_key_arn,
             opts=self._children,
         )
-        cluster = self._declare_cluster(control_plane, node, [*attachments, logs])
+        cluster = self._declare_cluster(control_plane, node, [*attachments, *of_node, logs])
         self._declare_access(cluster)
         self.handle = ClusterHandle(
             name=cluster.name,

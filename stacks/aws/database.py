@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_random
-from pulumi_aws import iam, rds
+from pulumi_aws import cloudwatch, iam, rds
 
 from stacks.aws.documents import allow, document, trust
 from stacks.aws.network import Placement
@@ -42,6 +42,9 @@ PARAMETERS: Mapping[str, str] = {
 }
 """Parameters that take effect at once."""
 
+LOGS = ("postgresql", "upgrade")
+"""The logs that RDS sends to CloudWatch."""
+
 STATIC_PARAMETERS: Mapping[str, str] = {
     "shared_preload_libraries": "pg_stat_statements",
     # A statement over all months locks each partition and each of its indexes.
@@ -59,8 +62,8 @@ class DatabaseArgs:
 
     `version` is the major version; minor ones follow in the maintenance window. `clients` maps a
     name to the security group that may connect. Storage is in GiB and grows up to the limit by
-    itself. `snapshot` is the one to start from; another one replaces the database, which only an
-    environment that is not `durable` allows.
+    itself. `snapshot` is the one to start from, copied first under the key `key_arn`; another one
+    replaces the database, which only an environment that is not `durable` allows.
     """
 
     account_id: str
@@ -68,6 +71,8 @@ class DatabaseArgs:
     placement: Placement
     clients: Mapping[str, pulumi.Input[str]]
     key_arn: pulumi.Input[str]
+    logs_key_arn: pulumi.Input[str]
+    log_days: int
     version: str
     instance_class: str
     replica_class: str | None
@@ -131,8 +136,9 @@ class Database(pulumi.ComponentResource):
         group = security_group(
             self._name, "The Postgres database", self._args.placement.vpc_id, self._children
         )
+        guarded = pulumi.ResourceOptions(parent=self, protect=self._args.durable)
         for client, client_group in self._args.clients.items():
-            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, self._children)
+            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, guarded)
         return group.id
 
     def _declare_parameters(self) -> rds.ParameterGroup:
@@ -179,15 +185,29 @@ class Database(pulumi.ComponentResource):
             subnet_ids=list(args.placement.database_subnet_ids),
             opts=self._children,
         )
-        # A database that replaces another leaves a last snapshot under a name of its own.
+        # Another snapshot makes another database, with a name and a last snapshot of its own.
         suffix = pulumi_random.RandomId(
-            f"{self._name}-final-snapshot",
+            f"{self._name}-suffix",
             byte_length=4,
             keepers={"snapshot": args.snapshot or ""},
             opts=self._children,
-        )
+        ).hex
+        identifier = pulumi.Output.concat(f"{self._name}-", suffix)
+        snapshot = None
+        if args.snapshot is not None:
+            # A restored database keeps the key of its snapshot, so that must be ours.
+            snapshot = rds.SnapshotCopy(
+                f"{self._name}-restored",
+                source_db_snapshot_identifier=args.snapshot,
+                target_db_snapshot_identifier=pulumi.Output.concat(
+                    f"{self._name}-restored-", suffix
+                ),
+                kms_key_id=args.key_arn,
+                opts=self._children,
+            ).target_db_snapshot_identifier
         return rds.Instance(
             self._name,
+            identifier=identifier,
             engine="postgres",
             engine_version=args.version,
             auto_minor_version_upgrade=True,
@@ -197,7 +217,7 @@ class Database(pulumi.ComponentResource):
             # A restored database has the name it was saved with.
             db_name=DATABASE if args.snapshot is None else None,
             username=ADMINISTRATOR if args.snapshot is None else None,
-            snapshot_identifier=args.snapshot,
+            snapshot_identifier=snapshot,
             manage_master_user_password=True,
             master_user_secret_kms_key_id=args.key_arn,
             iam_database_authentication_enabled=True,
@@ -220,23 +240,36 @@ class Database(pulumi.ComponentResource):
             delete_automated_backups=not args.durable,
             deletion_protection=args.durable,
             skip_final_snapshot=False,
-            final_snapshot_identifier=pulumi.Output.concat(f"{self._name}-final-", suffix.hex),
+            final_snapshot_identifier=pulumi.Output.concat(f"{self._name}-final-", suffix),
             apply_immediately=not args.durable,
             monitoring_interval=60,
             monitoring_role_arn=self._monitoring_role.arn,
             performance_insights_enabled=True,
             performance_insights_kms_key_id=args.key_arn,
             performance_insights_retention_period=7,
-            enabled_cloudwatch_logs_exports=["postgresql", "upgrade"],
+            enabled_cloudwatch_logs_exports=list(LOGS),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.durable,
-                depends_on=[self._monitoring_attachment],
+                depends_on=[self._monitoring_attachment, *self._declare_logs(identifier)],
             ),
         )
 
+    def _declare_logs(self, identifier: pulumi.Output[str]) -> list[pulumi.Resource]:
+        """Declare the groups that RDS would make itself, without a key and kept for ever."""
+        return [
+            cloudwatch.LogGroup(
+                f"{self._name}-{log}-log",
+                name=pulumi.Output.concat("/aws/rds/instance/", identifier, f"/{log}"),
+                retention_in_days=self._args.log_days,
+                kms_key_id=self._args.logs_key_arn,
+                opts=self._children,
+            )
+            for log in LOGS
+        ]
+
     def _declare_replica(self, instance_class: str) -> rds.Instance:
-        """Declare a replica for long reads; it holds nothing of its own, so is not protected."""
+        """Declare a replica for long reads; protected, for a destroy would take it first."""
         args = self._args
         return rds.Instance(
             f"{self._name}-replica",
@@ -254,11 +287,12 @@ class Database(pulumi.ComponentResource):
             storage_encrypted=True,
             max_allocated_storage=args.storage_limit,
             copy_tags_to_snapshot=True,
+            deletion_protection=args.durable,
             skip_final_snapshot=True,
             monitoring_interval=60,
             monitoring_role_arn=self._monitoring_role.arn,
             performance_insights_enabled=True,
             performance_insights_kms_key_id=args.key_arn,
             performance_insights_retention_period=7,
-            opts=self._children,
+            opts=pulumi.ResourceOptions(parent=self, protect=args.durable),
         )

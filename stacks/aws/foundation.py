@@ -121,7 +121,9 @@ class Foundation(pulumi.ComponentResource):
                 log_days=self._environment.log_days,
                 logs_key_arn=self._keys["logs"],
             ),
-            self._children,
+            # A destroy takes what nothing depends on first, and stops at what is protected: routes
+            # and endpoints would be gone by then.
+            pulumi.ResourceOptions(parent=self, protect=self._durable),
         )
         self._endpoints_group = network.endpoints_group
         return network.placement
@@ -154,7 +156,7 @@ class Foundation(pulumi.ComponentResource):
                 self._endpoints_group,
                 self.cluster.security_group,
                 _HTTPS,
-                self._children,
+                pulumi.ResourceOptions(parent=self, protect=self._durable),
             )
 
     def _declare_database(self, clients: Mapping[str, pulumi.Input[str]]) -> Database:
@@ -167,6 +169,8 @@ class Foundation(pulumi.ComponentResource):
                 placement=self.placement,
                 clients=clients,
                 key_arn=self._keys["database"],
+                logs_key_arn=self._keys["logs"],
+                log_days=environment.log_days,
                 version=plan.version,
                 instance_class=plan.instance_class or environment.database_class,
                 replica_class=_replica_class(self._settings, environment),

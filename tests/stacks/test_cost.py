@@ -24,7 +24,7 @@ from stacks.cost import (
     of_resource,
     total,
 )
-from tests.stacks.aws.mocks import foundation
+from tests.stacks.aws.mocks import foundation, foundation_with, settings
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cost.md"
 ENVIRONMENTS = ("staging", "prod")
@@ -54,8 +54,12 @@ def with_tables(text: str) -> str:
 def test_every_declared_type_is_priced_or_free_and_no_entry_is_stale() -> None:
     declared = {
         each.type
-        for environment in ENVIRONMENTS
-        for each in foundation(environment)[0].resources
+        for declarations in (
+            foundation("staging")[0],
+            foundation("prod")[0],
+            foundation_with(settings("staging", database={"restoreSnapshot": "of-prod"}))[0],
+        )
+        for each in declarations.resources
         if each.type.startswith("aws:")
     }
     assert declared == set(PRICED) | FREE

@@ -76,7 +76,7 @@ class _Cloud(mocks.Mocks):
                     "clusterSecurityGroupId": "sg-cluster",
                 }
             case "aws:rds/instance:Instance":
-                state["identifier"] = args.name
+                state["identifier"] = args.inputs.get("identifier", args.name)
                 state["address"] = f"{args.name}.rds.test"
                 state["resourceId"] = f"db-{args.name}"
                 state["masterUserSecrets"] = [{"secretArn": "arn:aws:secretsmanager:test"}]

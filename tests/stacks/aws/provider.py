@@ -55,6 +55,15 @@ def wire(values: Inputs) -> struct_pb2.Struct:
     return struct
 
 
+def merged(old: Inputs, new: Inputs) -> Inputs:
+    """Return the state a preview of an update tells: outputs beside and within inputs stay."""
+    both = {**old, **new}
+    for key in old.keys() & new.keys():
+        if isinstance(old[key], dict) and isinstance(new[key], dict):
+            both[key] = merged(old[key], new[key])
+    return both
+
+
 def token(urn: str) -> str:
     """Return the type of a URN."""
     return urn.split("::")[2].rsplit("$", 1)[-1]
@@ -254,7 +263,7 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         old, new = plain(request.olds), plain(request.news)
         if request.preview:
-            return provider_pb2.UpdateResponse(properties=wire({**old, **new}))
+            return provider_pb2.UpdateResponse(properties=wire(merged(old, new)))
         with _told(context, request.urn):
             outputs = self.backend.update(token(request.urn), request.id, old, new)
             return provider_pb2.UpdateResponse(properties=wire({**old, **new, **outputs}))

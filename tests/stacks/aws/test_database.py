@@ -93,7 +93,7 @@ def test_it_leaves_a_last_snapshot_grows_by_itself_and_can_be_looked_into(
 
 def test_prod_has_a_read_replica_that_is_as_private_and_encrypted() -> None:
     replica = foundation("prod")[0].one(INSTANCE, f"{NAME}-replica")
-    assert replica["replicateSourceDb"] == NAME
+    assert replica["replicateSourceDb"] == primary("prod")["identifier"]
     assert replica["publiclyAccessible"] is False
     assert replica["storageEncrypted"] is True
     assert replica["iamDatabaseAuthenticationEnabled"] is True
@@ -126,11 +126,26 @@ def test_a_role_may_log_in_as_itself_only_on_primary_and_replica() -> None:
     assert statement["Resource"] == [f"{prefix}/workers", f"{prefix}-replica/workers"]
 
 
-def test_staging_can_start_from_a_snapshot_of_prod() -> None:
+@pytest.mark.parametrize(("environment", "days"), [("staging", 30), ("prod", 365)])
+def test_its_logs_are_encrypted_and_kept_as_long_as_the_environment_says(
+    environment: str, days: int
+) -> None:
+    groups = foundation(environment)[0].of("cloudwatch/logGroup:LogGroup")
+    for log in ("postgresql", "upgrade"):
+        group = groups[f"{NAME}-{log}-log"].inputs
+        assert group["name"] == f"/aws/rds/instance/{primary(environment)['identifier']}/{log}"
+        assert group["retentionInDays"] == days
+        assert "platform-key-logs" in group["kmsKeyId"]
+
+
+def test_staging_can_start_from_a_snapshot_of_prod_copied_under_its_own_key() -> None:
     changed = settings("staging", database={"restoreSnapshot": "rds:prod-2026-11-01"})
     declarations, _ = foundation_with(changed)
+    copy = declarations.one("rds/snapshotCopy:SnapshotCopy", f"{NAME}-restored")
+    assert copy["sourceDbSnapshotIdentifier"] == "rds:prod-2026-11-01"
+    assert "platform-key-database" in copy["kmsKeyId"]
     instance = declarations.one(INSTANCE, NAME)
-    assert instance["snapshotIdentifier"] == "rds:prod-2026-11-01"
+    assert instance["snapshotIdentifier"] == copy["targetDbSnapshotIdentifier"]
     assert "dbName" not in instance
     assert "username" not in instance
     assert instance["storageEncrypted"] is True

@@ -166,6 +166,14 @@ class Instance(Kind):
 
     def _restore(self, cloud: Cloud, inputs: Inputs) -> None:
         """Restore from a snapshot and then change the rest, as the provider does."""
+        (snapshot,) = cloud.client("rds").describe_db_snapshots(
+            DBSnapshotIdentifier=inputs["snapshotIdentifier"]
+        )["DBSnapshots"]
+        if snapshot.get("KmsKeyId") != inputs["kmsKeyId"]:
+            raise ValueError(
+                f"the snapshot is encrypted with {snapshot.get('KmsKeyId')}, not with "
+                f"{inputs['kmsKeyId']}: the provider would replace the database again and again"
+            )
         at_once = {
             "identifier": "DBInstanceIdentifier",
             "snapshotIdentifier": "DBSnapshotIdentifier",
@@ -239,7 +247,31 @@ class Instance(Kind):
         cloud.client("rds").delete_db_instance(DBInstanceIdentifier=id_, **params)
 
 
+class SnapshotCopy(Kind):
+    def create(self, cloud: Cloud, inputs: Inputs) -> tuple[str, Inputs]:
+        params = request(
+            inputs,
+            {
+                "sourceDbSnapshotIdentifier": "SourceDBSnapshotIdentifier",
+                "targetDbSnapshotIdentifier": "TargetDBSnapshotIdentifier",
+                "kmsKeyId": "KmsKeyId",
+            },
+            self.local,
+        )
+        made = cloud.client("rds").copy_db_snapshot(**params, Tags=cloud.tag_list(inputs))
+        arn = made["DBSnapshot"]["DBSnapshotArn"]
+        return inputs["targetDbSnapshotIdentifier"], {"dbSnapshotArn": arn}
+
+    def read(self, cloud: Cloud, id_: str, state: Inputs) -> Inputs:
+        cloud.client("rds").describe_db_snapshots(DBSnapshotIdentifier=id_)
+        return {}
+
+    def delete(self, cloud: Cloud, id_: str, state: Inputs) -> None:
+        cloud.client("rds").delete_db_snapshot(DBSnapshotIdentifier=id_)
+
+
 KINDS: dict[str, Kind] = {
+    "aws:rds/snapshotCopy:SnapshotCopy": SnapshotCopy(),
     "aws:rds/instance:Instance": Instance(),
     "aws:rds/parameterGroup:ParameterGroup": ParameterGroup(),
     "aws:rds/subnetGroup:SubnetGroup": SubnetGroup(),

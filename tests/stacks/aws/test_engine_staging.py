@@ -1,6 +1,6 @@
-"""Staging and prod by the real engine: made, changed, looked at again and taken away.
+"""Staging by the real engine: made, changed, looked at again and taken away.
 
-One stack a module-wide fixture, the tests in order: later ones change it, the last destroys it.
+One stack for the module, the tests in order: later ones change it, the last destroys it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.stacks.aws.engine import Engine
+from tests.stacks.aws.engine import UNCHECKED, Engine, operations, running
 from tests.stacks.aws.mocks import foundation, settings
 from tests.stacks.aws.provider import running_providers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 INSTANCE = "platform-database Instance"
-
-UNCHECKED = {
-    "eks:AssociateAccessPolicy",
-    "eks:CreateAccessEntry",
-    "eks:DeleteAccessEntry",
-    "eks:DisassociateAccessPolicy",
-    "eks:UpdateClusterConfig",
-    "eks:UpdateClusterVersion",
-    "elasticache:CreateCacheParameterGroup",
-    "elasticache:CreateUserGroup",
-    "elasticache:DeleteCacheParameterGroup",
-    "elasticache:DeleteCacheSubnetGroup",
-    "elasticache:DeleteUserGroup",
-    "elasticache:ModifyCacheParameterGroup",
-    "elasticache:ModifyUser",
-}
-"""Requests that only the service's model has checked; README.md here says what that leaves out."""
-
 
 PUBLIC_DATABASE = """
 import pulumi
@@ -63,33 +45,6 @@ pulumi_aws.rds.Instance(
 def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with running(tmp_path_factory.mktemp("staging"), "staging") as engine:
         yield engine
-
-
-@pytest.fixture(scope="module")
-def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with running(tmp_path_factory.mktemp("prod"), "prod") as engine:
-        yield engine
-
-
-class running:  # noqa: N801, a context manager
-    """A stack that is not yet brought up, over an account of its own."""
-
-    def __init__(self, directory: Path, environment: str) -> None:
-        self._directory, self._environment = directory, environment
-        self._providers = running_providers()
-
-    def __enter__(self) -> Engine:
-        engine = Engine(self._directory, self._environment, self._providers.__enter__())
-        engine.prepare(settings(self._environment))
-        return engine
-
-    def __exit__(self, *error: Any) -> None:
-        self._providers.__exit__(*error)
-
-
-def operations(changes: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return what is done to each resource, components and the stack left out."""
-    return {name: step["op"] for name, step in changes.items() if "pulumi" not in name.lower()}
 
 
 def test_a_resource_that_breaks_a_rule_fails_the_update_before_it_is_made(tmp_path: Path) -> None:
@@ -190,7 +145,9 @@ def test_a_snapshot_to_start_from_replaces_the_database_of_staging(staging: Engi
         DBInstanceIdentifier=instance["DBInstanceIdentifier"], DBSnapshotIdentifier="of-prod"
     )
     staging.configure(settings("staging", **from_snapshot))
-    assert "replace" in operations(staging.changes())[INSTANCE]
+    found = operations(staging.changes())
+    assert "replace" in found[INSTANCE]
+    assert found["platform-database-restored SnapshotCopy"] == "create"
     staging.up()
     staging.pulumi("preview", "--expect-no-changes", "--stack", "staging")
 
@@ -208,46 +165,4 @@ def test_destroying_staging_leaves_a_last_snapshot_and_nothing_that_costs(stagin
     assert cloud.client("eks").list_clusters()["clusters"] == []
     vpcs = cloud.client("ec2").describe_vpcs()["Vpcs"]
     assert [vpc for vpc in vpcs if not vpc["IsDefault"]] == []
-    assert cloud.unchecked <= UNCHECKED
-
-
-def test_prod_comes_up_redundant_and_stays_as_it_is(prod: Engine) -> None:
-    prod.up()
-    prod.pulumi("preview", "--expect-no-changes", "--stack", "prod")
-    prod.pulumi("refresh", "--yes", "--expect-no-changes", "--stack", "prod")
-    instances = prod.providers.cloud.client("rds").describe_db_instances()["DBInstances"]
-    assert len(instances) == 2
-    assert any(instance["MultiAZ"] for instance in instances)
-    (group,) = prod.providers.cloud.client("elasticache").describe_replication_groups()[
-        "ReplicationGroups"
-    ]
-    assert group["AutomaticFailover"] == "enabled"
-
-
-def test_prod_is_neither_replaced_nor_destroyed_by_mistake(prod: Engine) -> None:
-    prod.configure(settings("prod", database={"restoreSnapshot": "another"}))
-    refused = prod.pulumi("preview", "--stack", "prod", check=False)
-    assert refused.returncode
-    assert "protected" in refused.stdout + refused.stderr
-    prod.configure(settings("prod"))
-    refused = prod.destroy(check=False)
-    assert refused.returncode
-    assert "protected" in refused.stdout + refused.stderr
-    assert prod.changes() == {}
-
-
-def test_prod_is_destroyed_only_after_its_protection_came_off_and_keys_stay(prod: Engine) -> None:
-    prod.configure(settings("prod", deletable=True))
-    found = operations(prod.changes())
-    assert set(found.values()) == {"update"}
-    assert INSTANCE in found
-    prod.up()
-    prod.destroy()
-    cloud = prod.providers.cloud
-    assert cloud.client("rds").describe_db_instances()["DBInstances"] == []
-    keys = cloud.client("kms").list_keys()["Keys"]
-    states = [cloud.client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in keys]
-    ours = [key for key in states if "learning platform" in key["Description"]]
-    assert len(ours) == 5
-    assert {key["KeyState"] for key in ours} == {"Enabled"}
     assert cloud.unchecked <= UNCHECKED
