@@ -21,11 +21,6 @@ from tests.servers import PostgresServer
 
 OWNER: list[tuple[LiteralString, str]] = [
     (
-        "ALTER TABLE review_logs ADD COLUMN twice integer"
-        " GENERATED ALWAYS AS (2 * elapsed_time) VIRTUAL",
-        "column twice is GENERATED ALWAYS AS (...) VIRTUAL",
-    ),
-    (
         "CREATE UNIQUE INDEX once ON review_logs (reviewed_at, (rating + 1))",
         "unique index once is on an expression",
     ),
