@@ -168,11 +168,14 @@ def test_no_alert_but_the_watchdog_fires(outputs: dict[str, Any]) -> None:
         alerts = prometheus(outputs, "alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
-    within(30, firing)
+    def all_up() -> bool:
+        targets = prometheus(outputs, "targets")["activeTargets"]
+        return {target["health"] for target in targets} == {"up"}
+
+    # A first scrape and a first look at the rules take their intervals.
+    within(60, firing)
+    within(60, all_up)
     assert firing() == {"Watchdog"}
-    assert all(
-        target["health"] == "up" for target in prometheus(outputs, "targets")["activeTargets"]
-    )
 
 
 def test_the_alertmanager_has_the_watchdog_and_routes_what_fires_to_the_webhook(
