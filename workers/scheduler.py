@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -241,7 +241,8 @@ class Scheduler:
             options,
         )
         if job is not None:
-            at = datetime.now(UTC) + timedelta(milliseconds=job.delay)
+            # The moment is the last part of the job's id: its delay counts from some moment past.
+            at = datetime.fromtimestamp(int(job.id.rpartition(":")[2]) / 1000, UTC)
             logger.info("complexity appointed", extra={"next": f"{at:%Y-%m-%dT%H:%MZ}"})
 
 
