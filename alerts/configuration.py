@@ -48,10 +48,10 @@ class AlertmanagerSettings:
     The URLs are secrets (they carry a token with most services), so the configuration only names
     the files that hold them. `heartbeat_url_file` is for a dead man's switch, which raises the
     alarm when the Watchdog no longer reaches it; without one the Watchdog is visible in
-    Alertmanager and sent nowhere.
+    Alertmanager and sent nowhere. So is everything else without `webhook_url_file`.
     """
 
-    webhook_url_file: Path
+    webhook_url_file: Path | None
     heartbeat_url_file: Path | None = None
     group_wait_seconds: float = 10
     group_interval_seconds: float = 60
@@ -104,12 +104,6 @@ def prometheus_configuration(settings: PrometheusSettings) -> str:
 
 def alertmanager_configuration(settings: AlertmanagerSettings) -> str:
     """Return the content of `alertmanager.yml`: routes, receivers, inhibition."""
-    heartbeat: dict[str, Any] = {"name": "heartbeat"}
-    if settings.heartbeat_url_file is not None:
-        # A switch hears of the Watchdog again and again, never of its end.
-        heartbeat["webhook_configs"] = [
-            {"url_file": str(settings.heartbeat_url_file), "send_resolved": False}
-        ]
     document: dict[str, Any] = {
         "route": {
             "receiver": "webhook",
@@ -129,17 +123,22 @@ def alertmanager_configuration(settings: AlertmanagerSettings) -> str:
             ],
         },
         "receivers": [
-            {
-                "name": "webhook",
-                "webhook_configs": [
-                    {"url_file": str(settings.webhook_url_file), "send_resolved": True}
-                ],
-            },
-            heartbeat,
+            _receiver("webhook", settings.webhook_url_file, send_resolved=True),
+            # A switch hears of the Watchdog again and again, never of its end.
+            _receiver("heartbeat", settings.heartbeat_url_file, send_resolved=False),
         ],
         "inhibit_rules": inhibit_rules(),
     }
     return _yaml(document)
+
+
+def _receiver(name: str, url_file: Path | None, *, send_resolved: bool) -> dict[str, Any]:
+    if url_file is None:
+        return {"name": name}
+    return {
+        "name": name,
+        "webhook_configs": [{"url_file": str(url_file), "send_resolved": send_resolved}],
+    }
 
 
 def _yaml(document: dict[str, Any]) -> str:

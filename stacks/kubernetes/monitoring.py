@@ -14,6 +14,7 @@ from alerts.configuration import (
     alertmanager_configuration,
     rule_files,
 )
+from stacks.kubernetes.cloudwatch import CloudWatch, CloudWatchArgs
 from stacks.kubernetes.helm_releases import KUBE_PROMETHEUS_STACK, release
 from stacks.kubernetes.namespaces import MONITORING, namespace
 from stacks.kubernetes.prometheus_resources import (
@@ -108,6 +109,18 @@ class Monitoring(pulumi.ComponentResource):
                 pod_monitor_spec(service, args.settings.scrape_seconds),
                 after,
             )
+        CloudWatch(
+            f"{name}-cloudwatch",
+            CloudWatchArgs(
+                stack=args.stack,
+                account_id=args.account_id,
+                region=args.region,
+                cluster_name=args.cluster_name,
+                namespace=MONITORING,
+                after=[self.release],
+            ),
+            children,
+        )
         self.register_outputs({})
 
     def _declare_secrets(self) -> list[pulumi.Resource]:
@@ -115,11 +128,11 @@ class Monitoring(pulumi.ComponentResource):
             _WEBHOOK: self._args.settings.webhook_url,
             _HEARTBEAT: self._args.settings.heartbeat_url,
         }
+        if urls[_WEBHOOK] is None:
+            pulumi.warn("learning-platform:monitoring.webhookUrl is missing: alerts reach nobody")
+        files = {key: _SECRETS / key if url else None for key, url in urls.items()}
         configuration = alertmanager_configuration(
-            AlertmanagerSettings(
-                webhook_url_file=_SECRETS / _WEBHOOK,
-                heartbeat_url_file=_SECRETS / _HEARTBEAT if urls[_HEARTBEAT] else None,
-            )
+            AlertmanagerSettings(files[_WEBHOOK], heartbeat_url_file=files[_HEARTBEAT])
         )
         return [
             self._secret(
