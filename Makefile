@@ -6,7 +6,7 @@ STACK ?= local
 
 .DEFAULT_GOAL := help
 SOAK ?= 10
-.PHONY: help up down status preview env tools test lint soak bench-partitioning bench-workers environment
+.PHONY: help up down status preview env tools test-tools test lint soak bench-partitioning bench-workers environment
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ environment:
 
 tools: environment ## Obtain what the project needs: Python packages, pulumi, prometheus, alertmanager
 	@$(RUN) -m tools
+
+test-tools: environment ## Obtain also what only the tests run: a Kubernetes control plane
+	@$(RUN) -m tools --tests
 
 up: tools ## Bring the stack up, or up to date (STACK=local)
 	@$(RUN) -m stacks up --stack $(STACK)
@@ -38,11 +41,11 @@ lint: environment ## Check style and types
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pyright
 
-test: tools lint ## Check everything: style, types, fast tests, slow tests
+test: test-tools lint ## Check everything: style, types, fast tests, slow tests
 	@$(RUN) -m pytest -m "not slow"
 	@$(RUN) -m pytest -m slow
 
-soak: tools ## The slow tests with larger counts (SOAK=10)
+soak: test-tools ## The slow tests with larger counts (SOAK=10)
 	@SOAK=$(SOAK) $(RUN) -m pytest -m slow -o timeout=3600
 
 bench-partitioning: tools ## Measure the partitioning against its peers; results in bench/README.md

@@ -52,7 +52,12 @@ def build(program: Program, root: Path, directory: Path, step: Step) -> str:
     # Flags of the linker only: those of the compiler (-trimpath) would make a warm cache useless.
     flags = f"-s -w -X {variable}"
     command = [go, "build", "-v", "-buildvcs=false", "-ldflags", flags, "-o", f"{directory}/"]
-    _run([*command, "tool"], module, program, step)
+    _run([*command, program.build.package], module, program, step)
+    if program.build.is_all_files:
+        executable = directory / Path(program.build.package).name
+        for name in program.files:
+            os.link(executable, directory / name)
+        executable.unlink()
     if program is PULUMI:
         _add_language_host(go, module, directory)
     return f"Go modules of {program.build.module}/go.mod"
@@ -122,8 +127,8 @@ def _run(command: list[str], module: Path, program: Program, step: Step) -> None
         raise
     if code != 0:
         raise ToolsError(
-            f"building {program.name} {program.version} failed (`go build tool` in "
-            f"{program.build.module}, exit code {code}):\n  "
+            f"building {program.name} {program.version} failed (`go build "
+            f"{program.build.package}` in {program.build.module}, exit code {code}):\n  "
             + "\n  ".join(last)
             + f"\nInstall {program.name} {program.version} by hand so that it is on PATH "
             f"({program.by_hand}), then run `make tools` again"

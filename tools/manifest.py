@@ -31,8 +31,10 @@ class Installed:
 def recipe_of(program: Program, root: Path) -> str:
     """Return a digest of all that decides what is obtained."""
     digest = hashlib.sha256(repr(program).encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((root / program.build.module / name).read_bytes())
+    module = root / program.build.module
+    sources = sorted((module / program.build.package).glob("*.go"))
+    for file in (module / "go.mod", module / "go.sum", *sources):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

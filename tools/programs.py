@@ -1,4 +1,4 @@
-"""What is to be obtained: each program's version, files, release archive and Go module.
+"""What is to be obtained: each program's version, files, release and Go module.
 
 A version here is also pinned elsewhere (pyproject.toml for the Pulumi SDK, the go.mod files);
 tests/tools/test_programs.py holds them together.
@@ -15,20 +15,23 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Release:
-    """Where the vendor publishes archives; `{version}`, `{system}`, `{machine}` are filled in."""
+    """Where the vendor publishes; `{version}`, `{system}`, `{machine}` are filled in."""
 
     directory: str
     """Path of the release below the release host."""
     archive: str
+    """Archive of all files; "" where the vendor publishes each file as it is."""
     checksums: str
-    """File of lines `SHA-256  archive`."""
+    """File of lines `SHA-256  archive`, or of one file's SHA-256 alone (`{file}` is its name)."""
     amd64: str = "amd64"
     """What the vendor calls this processor in the archive's name."""
+    host: str = "https://github.com"
+    """The release host; the environment variable TOOLS_RELEASES names a mirror instead."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """A module of ours whose `tool` lines build the program."""
+    """A module of ours that builds the program."""
 
     module: str
     """Directory of go.mod, relative to the checkout."""
@@ -37,6 +40,10 @@ class Build:
     version_prefix: str = ""
     minutes: float = 1
     """Roughly how long it takes on two cores from nothing."""
+    package: str = "tool"
+    """What is built: a package of the module's own, or what its `tool` lines name."""
+    is_all_files: bool = False
+    """The package makes one executable that is each of the program's files by its name."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,55 @@ ALERTMANAGER = Program(
     by_hand="https://prometheus.io/download/#alertmanager",
 )
 
+ETCD = Program(
+    name="etcd",
+    version="3.6.5",
+    at_least=(3, 6),
+    below=(4,),
+    files=("etcd",),
+    version_arguments=("--version",),
+    release=Release(
+        directory="etcd-io/etcd/releases/download/v{version}",
+        archive="etcd-v{version}-{system}-{machine}.tar.gz",
+        checksums="SHA256SUMS",
+    ),
+    build=Build(
+        module="tools/kubernetes",
+        version_variable="go.etcd.io/etcd/api/v3/version.Version",
+        package="./etcd",
+    ),
+    by_hand="https://etcd.io/docs/v3.6/install/",
+)
+
+KUBERNETES = Program(
+    name="kubernetes",
+    version="1.35.0",
+    at_least=(1, 34),
+    below=(2,),
+    files=("kube-apiserver", "kube-controller-manager"),
+    version_arguments=("--version",),
+    release=Release(
+        directory="release/v{version}/bin/{system}/{machine}",
+        archive="",
+        checksums="{file}.sha256",
+        host="https://dl.k8s.io",
+    ),
+    build=Build(
+        module="tools/kubernetes",
+        version_variable="k8s.io/component-base/version.gitVersion",
+        version_prefix="v",
+        minutes=5,
+        package="./control-plane",
+        is_all_files=True,
+    ),
+    by_hand="https://kubernetes.io/releases/download/",
+)
+
 PROGRAMS = (PULUMI, PROMETHEUS, ALERTMANAGER)
+"""What the stack runs on."""
+
+TEST_PROGRAMS = (ETCD, KUBERNETES)
+"""What only the tests run, as a Kubernetes control plane."""
 
 
 class ToolsError(Exception):
@@ -153,8 +208,15 @@ def this_platform() -> Platform:
 
 
 def archive_of(program: Program, on: Platform) -> str:
-    """Return the name of the release archive for a platform."""
+    """Return the name of the release archive for a platform; "" where there is none."""
+    return _filled_in(program.release.archive, program, on)
+
+
+def directory_of(program: Program, on: Platform) -> str:
+    """Return the path of the release for a platform below its host."""
+    return _filled_in(program.release.directory, program, on)
+
+
+def _filled_in(pattern: str, program: Program, on: Platform) -> str:
     machine = program.release.amd64 if on.machine == "amd64" else on.machine
-    return program.release.archive.format(
-        version=program.version, system=on.system, machine=machine
-    )
+    return pattern.format(version=program.version, system=on.system, machine=machine)

@@ -1,6 +1,7 @@
-"""Release archives of the vendors, used only when their published SHA-256 agrees.
+"""Releases of the vendors, used only when their published SHA-256 agrees.
 
-Two kinds of trouble are kept apart. An archive that cannot be had (no network, no archive for this
+A release is one archive, or each executable as it is. Two kinds of trouble are kept apart. One that
+cannot be had (no network, no archive for this
 platform, no checksum published for it) is `ReleaseUnavailable`: the caller builds from source. An
 archive whose checksum differs is `TamperedArchive`: somebody may be in the way, so all stops.
 """
@@ -16,14 +17,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from tools.programs import Platform, Program, ToolsError, archive_of
+from tools.programs import Platform, Program, ToolsError, archive_of, directory_of
 from tools.progress import Step
-
-RELEASE_HOST = "https://github.com"
-"""Where the vendors publish; the environment variable TOOLS_RELEASES names a mirror instead."""
 
 _FIRST_ANSWER_SECONDS = 5
 """How long the release host has for its first answer: one that is out of reach costs no more."""
@@ -45,26 +44,40 @@ class _Interrupted(Exception):  # noqa: N818 - likewise
 
 
 class Releases:
-    """One release host; once out of reach it is not asked again."""
+    """The release hosts; one that was out of reach is not asked again."""
 
     def __init__(self, host: str | None = None) -> None:
-        self._host = (host or os.environ.get("TOOLS_RELEASES") or RELEASE_HOST).rstrip("/")
-        self._out_of_reach = ""
+        self._mirror = host or os.environ.get("TOOLS_RELEASES")
+        self._out_of_reach: dict[str, str] = {}
 
-    def url(self, program: Program, file: str) -> str:
-        directory = program.release.directory.format(version=program.version)
-        return f"{self._host}/{directory}/{file}"
+    def url(self, program: Program, on: Platform, file: str) -> str:
+        """Return where a file of the release is published; its directory for the file ""."""
+        host = (self._mirror or program.release.host).rstrip("/")
+        return f"{host}/{directory_of(program, on)}/{file}"
 
     def fetch(self, program: Program, on: Platform, directory: Path, step: Step) -> str:
-        """Put the files of `program` into `directory`, checked; return the archive's URL.
+        """Put the files of `program` into `directory`, checked; return the release's URL.
 
         Raises ReleaseUnavailable or TamperedArchive.
         """
         archive = archive_of(program, on)
-        url = self.url(program, archive)
-        published = self._published_checksum(program, archive)
-        path = directory / archive
-        step.update(archive)
+        if archive:
+            path = self._checked(program, on, archive, directory, step)
+            _extract(path, program.files, directory)
+            path.unlink()
+        else:
+            for name in program.files:
+                self._checked(program, on, name, directory, step).chmod(0o755)
+        return self.url(program, on, archive)
+
+    def _checked(
+        self, program: Program, on: Platform, name: str, directory: Path, step: Step
+    ) -> Path:
+        """Put one published file into `directory` if its checksum agrees; return where it is."""
+        url = self.url(program, on, name)
+        published = self._published_checksum(program, on, name)
+        path = directory / name
+        step.update(name)
         attempts = Retrying(
             stop=stop_after_attempt(3),
             wait=wait_fixed(1),
@@ -83,13 +96,11 @@ class Releases:
                 f"out who changed it (a mirror in TOOLS_RELEASES, a proxy), or install "
                 f"{program.name} {program.version} by hand so that it is on PATH: {program.by_hand}"
             )
-        _extract(path, program.files, directory)
-        path.unlink()
-        return url
+        return path
 
-    def _published_checksum(self, program: Program, archive: str) -> str:
-        name = program.release.checksums.format(version=program.version)
-        url = self.url(program, name)
+    def _published_checksum(self, program: Program, on: Platform, name: str) -> str:
+        checksums = program.release.checksums.format(version=program.version, file=name)
+        url = self.url(program, on, checksums)
         with self._open(url, _FIRST_ANSWER_SECONDS) as response:
             try:
                 text = response.read(_CHECKSUMS_BYTES).decode("utf-8", "replace")
@@ -98,11 +109,13 @@ class Releases:
         for line in text.splitlines():
             # `sha256sum` writes a star before the names of binary files.
             match line.split():
-                case [checksum, file] if file.removeprefix("*") == archive:
+                case [checksum, file] if file.removeprefix("*") == name:
+                    return checksum.lower()
+                case [checksum] if "{file}" in program.release.checksums:
                     return checksum.lower()
                 case _:
                     pass
-        raise ReleaseUnavailable(f"{url} publishes no checksum of {archive}")
+        raise ReleaseUnavailable(f"{url} publishes no checksum of {name}")
 
     def _download(self, url: str, path: Path, step: Step) -> str:
         """Write what `url` serves to `path`; return its SHA-256."""
@@ -124,8 +137,9 @@ class Releases:
         return digest.hexdigest()
 
     def _open(self, url: str, seconds: float) -> http.client.HTTPResponse:
-        if self._out_of_reach:
-            raise ReleaseUnavailable(self._out_of_reach)
+        host = urlsplit(url).netloc
+        if host in self._out_of_reach:
+            raise ReleaseUnavailable(self._out_of_reach[host])
         request = urllib.request.Request(url, headers={"User-Agent": "make-tools"})  # noqa: S310
         try:
             return urllib.request.urlopen(request, timeout=seconds)  # noqa: S310 - host is ours
@@ -133,8 +147,8 @@ class Releases:
             raise ReleaseUnavailable(f"{url}: {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            self._out_of_reach = f"{self._host} is out of reach: {reason}"
-            raise ReleaseUnavailable(self._out_of_reach) from error
+            self._out_of_reach[host] = f"{host} is out of reach: {reason}"
+            raise ReleaseUnavailable(self._out_of_reach[host]) from error
 
 
 def _extract(archive: Path, names: tuple[str, ...], directory: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tools.programs import Program, archive_of, this_platform
+from tools.programs import Program, archive_of, directory_of, this_platform
 
 
 @dataclass
@@ -33,7 +33,7 @@ class ReleaseHost:
 
         Returns the archive's path.
         """
-        directory = "/" + program.release.directory.format(version=program.version)
+        directory = "/" + directory_of(program, this_platform())
         name = archive_of(program, this_platform())
         checksum = hashlib.sha256(archive if checksum_of is None else checksum_of).hexdigest()
         checksums = program.release.checksums.format(version=program.version)
@@ -42,6 +42,19 @@ class ReleaseHost:
             f"{'0' * 64}  {name}.sbom\n{checksum}  {name}\n".encode()
         )
         return f"{directory}/{name}"
+
+    def publish_files(self, program: Program, checksum_of: bytes | None = None) -> str:
+        """Publish each file as it is, its checksum alone in a file beside it.
+
+        Returns the directory's path.
+        """
+        directory = "/" + directory_of(program, this_platform())
+        for name in program.files:
+            contents = script(program.version)
+            checksum = hashlib.sha256(contents if checksum_of is None else checksum_of).hexdigest()
+            self.files[f"{directory}/{name}"] = contents
+            self.files[f"{directory}/{name}.sha256"] = checksum.encode()
+        return f"{directory}/"
 
 
 def script(version: str) -> bytes:

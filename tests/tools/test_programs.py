@@ -11,12 +11,16 @@ from tools.manifest import recipe_of
 from tools.on_path import numbers
 from tools.programs import (
     ALERTMANAGER,
+    ETCD,
+    KUBERNETES,
     PROGRAMS,
     PROMETHEUS,
     PULUMI,
+    TEST_PROGRAMS,
     Platform,
     Program,
     archive_of,
+    directory_of,
     this_platform,
 )
 
@@ -48,7 +52,16 @@ def test_prometheus_is_pinned_at_one_version() -> None:
     )
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_etcd_and_kubernetes_are_pinned_at_one_version_with_all_published_modules() -> None:
+    assert required(ETCD, "go.etcd.io/etcd/server/v3") == ETCD.version
+    assert required(KUBERNETES, "k8s.io/kubernetes") == KUBERNETES.version
+    text = (ROOT / KUBERNETES.build.module / "go.mod").read_text()
+    replaced = re.findall(r"^\tk8s\.io/\S+ => \S+ v(\S+)$", text, re.MULTILINE)
+    # The published modules of Kubernetes 1.35.0 are v0.35.0.
+    assert set(replaced) == {"0." + KUBERNETES.version.partition(".")[2]}
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, *TEST_PROGRAMS], ids=lambda program: program.name)
 def test_a_pinned_version_is_one_that_would_serve_on_path(program: Program) -> None:
     assert program.accepts(numbers(program.version))
     assert not program.accepts(())
@@ -64,6 +77,13 @@ def test_archives_are_named_as_the_vendors_name_them() -> None:
     )
 
 
+def test_kubernetes_publishes_each_executable_by_platform() -> None:
+    linux = Platform("linux", "arm64")
+    assert archive_of(KUBERNETES, linux) == ""
+    assert directory_of(KUBERNETES, linux) == f"release/v{KUBERNETES.version}/bin/linux/arm64"
+    assert archive_of(ETCD, linux) == f"etcd-v{ETCD.version}-linux-arm64.tar.gz"
+
+
 def test_this_platform_is_one_that_has_releases() -> None:
     on = this_platform()
     assert on.system in ("linux", "darwin")
@@ -75,3 +95,11 @@ def test_a_changed_go_module_is_a_changed_recipe(checkout: Path) -> None:
     with (checkout / ALERTMANAGER.build.module / "go.sum").open("a") as file:
         file.write("\n")
     assert recipe_of(ALERTMANAGER, checkout) != before
+
+
+def test_a_changed_package_of_our_own_is_a_changed_recipe(checkout: Path) -> None:
+    before = {program.name: recipe_of(program, checkout) for program in TEST_PROGRAMS}
+    with (checkout / ETCD.build.module / ETCD.build.package / "main.go").open("a") as file:
+        file.write("\n")
+    assert recipe_of(ETCD, checkout) != before["etcd"]
+    assert recipe_of(KUBERNETES, checkout) == before["kubernetes"]

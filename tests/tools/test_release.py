@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.tools.releases import ReleaseHost, archive, silent_host
-from tools.programs import ALERTMANAGER, PROGRAMS, PROMETHEUS, Program, this_platform
+from tools.programs import (
+    ALERTMANAGER,
+    ETCD,
+    KUBERNETES,
+    PROGRAMS,
+    PROMETHEUS,
+    Program,
+    this_platform,
+)
 from tools.progress import Step
 from tools.release import Releases, ReleaseUnavailable, TamperedArchive
 
@@ -17,7 +26,7 @@ def fetch(releases: Releases, program: Program, directory: Path) -> str:
     return releases.fetch(program, this_platform(), directory, Step("test", None))
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+@pytest.mark.parametrize("program", [*PROGRAMS, ETCD], ids=lambda program: program.name)
 def test_a_good_archive_gives_the_programs_files_and_no_others(
     program: Program, releases_on_loopback: ReleaseHost, tmp_path: Path
 ) -> None:
@@ -27,6 +36,41 @@ def test_a_good_archive_gives_the_programs_files_and_no_others(
     assert {file.name for file in (tmp_path / "staging").iterdir()} == set(program.files)
     assert all(file.stat().st_mode & 0o111 for file in (tmp_path / "staging").iterdir())
     assert [file.name for file in tmp_path.iterdir()] == ["staging"]
+
+
+def test_files_published_as_they_are_are_taken_when_their_checksums_agree(
+    releases_on_loopback: ReleaseHost, tmp_path: Path
+) -> None:
+    path = releases_on_loopback.publish_files(KUBERNETES)
+    url = fetch(Releases(releases_on_loopback.address), KUBERNETES, tmp_path / "staging")
+    assert url == releases_on_loopback.address + path
+    assert {file.name for file in (tmp_path / "staging").iterdir()} == set(KUBERNETES.files)
+    assert all(file.stat().st_mode & 0o111 for file in (tmp_path / "staging").iterdir())
+
+
+def test_a_tampered_file_is_refused(releases_on_loopback: ReleaseHost, tmp_path: Path) -> None:
+    releases_on_loopback.publish_files(KUBERNETES, checksum_of=b"what was published")
+    with pytest.raises(TamperedArchive, match=r"kube-apiserver is not what its publisher made"):
+        fetch(Releases(releases_on_loopback.address), KUBERNETES, tmp_path / "staging")
+    assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_a_host_out_of_reach_does_not_keep_from_asking_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOOLS_RELEASES", raising=False)
+    asked: list[str] = []
+
+    def refuse(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request.host)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    releases = Releases()
+    for program in (PROMETHEUS, KUBERNETES, ETCD):
+        with pytest.raises(ReleaseUnavailable, match="out of reach"):
+            fetch(releases, program, tmp_path / "staging")
+    assert asked == ["github.com", "dl.k8s.io"]
 
 
 def test_the_mirror_named_in_the_environment_is_asked(
