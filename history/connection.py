@@ -7,6 +7,7 @@ import os
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from connections import authentication
 from history.sources import HistoryError
 
 DATABASE_URL = "DATABASE_URL"
@@ -29,7 +30,12 @@ def connect() -> psycopg.Connection:
     except psycopg.ProgrammingError:
         raise HistoryError(f"{DATABASE_URL}: is malformed; {_FORM}") from None
     try:
-        return psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="history")
+        login = authentication.parameters(url, DATABASE_URL)
+        return psycopg.connect(
+            url, autocommit=True, connect_timeout=10, application_name="history", **login
+        )
+    except authentication.AuthenticationError as error:
+        raise HistoryError(str(error)) from None
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise HistoryError(f"{DATABASE_URL}: cannot connect to Postgres: {reason}") from None

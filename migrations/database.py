@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from connections import authentication
 
 VARIABLE = "DATABASE_URL"
 _FORM = "postgresql://role:password@host:port/database"
@@ -28,7 +31,8 @@ class DatabaseError(Exception):
 def database_url() -> str:
     """Return the URL in the environment variable `DATABASE_URL`.
 
-    Raises DatabaseError when it is missing or no postgresql:// URL that libpq can read.
+    Raises DatabaseError when it is missing or no postgresql:// URL that libpq can read, or does not
+    go with `DATABASE_AUTHENTICATION`.
     """
     url = os.environ.get(VARIABLE, "").strip()
     if not url:
@@ -40,6 +44,10 @@ def database_url() -> str:
     except psycopg.ProgrammingError:
         # What libpq says here may quote parts of the URL, the password among them.
         raise DatabaseError(f"{VARIABLE} cannot be read as a URL: takes {_FORM}") from None
+    try:
+        authentication.require(url, VARIABLE)
+    except authentication.AuthenticationError as error:
+        raise DatabaseError(str(error)) from None
     return url
 
 
@@ -47,6 +55,7 @@ def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg
     """Open a connection that other sessions see as `application_name`.
 
     `url` is a postgresql:// URL; a `connect_timeout` or keepalive setting in it wins over ours.
+    Where `DATABASE_AUTHENTICATION` is aws-iam it logs in with a token of its own.
     Raises DatabaseError, its text free of passwords, when the server is not to be reached or does
     not let us in, and when `url` leads through a pool of connections.
     """
@@ -55,19 +64,20 @@ def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg
     except psycopg.ProgrammingError:
         raise DatabaseError(f"the database's URL cannot be read: takes {_FORM}") from None
     defaults = {"connect_timeout": _CONNECT_SECONDS, **_KEEPALIVES}
-    options = {name: value for name, value in defaults.items() if name not in given}
+    options: dict[str, Any] = {name: value for name, value in defaults.items() if name not in given}
+    secrets = [given.get("password"), given.get("sslpassword")]
     try:
+        login = authentication.parameters(url, VARIABLE)
+        secrets += login.values()
         connection = psycopg.connect(
-            url,
-            autocommit=autocommit,
-            application_name=application_name,
-            **options,  # pyright: ignore[reportArgumentType] -- libpq's own parameters
+            url, autocommit=autocommit, application_name=application_name, **options, **login
         )
         pooled = _is_pooled(connection)
+    except authentication.AuthenticationError as error:
+        raise DatabaseError(str(error)) from None
     except psycopg.Error as error:
-        raise DatabaseError(
-            f"cannot connect to {place(url)}: {_without_secrets(str(error), given)}"
-        ) from None
+        reason = authentication.without_secrets(str(error), *secrets)
+        raise DatabaseError(f"cannot connect to {place(url)}: {reason}") from None
     if pooled:
         connection.close()
         raise DatabaseError(
@@ -94,12 +104,3 @@ def place(url: str) -> str:
     host, port = given.get("host") or "localhost", given.get("port") or 5432
     user = f"{given['user']}@" if given.get("user") else ""
     return f"{user}{host}:{port}/{given.get('dbname') or ''}"
-
-
-def _without_secrets(message: str, given: dict[str, str | int | None]) -> str:
-    text = " ".join(message.split())
-    for name in ("password", "sslpassword"):
-        secret = given.get(name)
-        if secret:
-            text = text.replace(str(secret), "***")
-    return text

@@ -14,6 +14,7 @@ import time
 import psycopg
 from psycopg import sql
 
+from connections import authentication
 from workers.database import CONNECTION_OPTIONS
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def stage(
             replica_url,
             application_name="workers complexity replica",
             **CONNECTION_OPTIONS,
+            **authentication.parameters(replica_url, "DATABASE_REPLICA_URL"),
         ) as replica:
             replica.autocommit = True
             replica.execute("SET timezone = 'UTC'")

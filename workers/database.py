@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
+from connections import authentication
+
 # A connection that died without a word is noticed within half a minute.
 CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -74,13 +76,17 @@ class Database:
         self._connection: psycopg.Connection | None = None
 
     def connection(self) -> psycopg.Connection:
-        """Return the connection. Raises psycopg.OperationalError if there is no server."""
+        """Return the connection, with a log-in of its own if it is a new one.
+
+        Raises psycopg.OperationalError if there is no server, or nothing to log in with.
+        """
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 self._url,
                 autocommit=True,
                 application_name=self._application_name,
                 **CONNECTION_OPTIONS,
+                **authentication.parameters(self._url),
             )
             # Calendar days and ages are reckoned in UTC whatever the role's default is.
             self._connection.execute(

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from connections import authentication
 from workers.connections import redis_options
 from workers.database import CONNECTION_OPTIONS
 
@@ -90,11 +91,14 @@ class Dependencies:
 
     async def _probe_postgres(self) -> None:
         if self._postgres is None:
+            # In a thread, for a token may have to be asked for.
+            login = await asyncio.to_thread(authentication.parameters, self._database_url)
             self._postgres = await psycopg.AsyncConnection.connect(
                 self._database_url,
                 autocommit=True,
                 application_name=self._application_name,
                 **CONNECTION_OPTIONS,
+                **login,
             )
         try:
             await self._postgres.execute("SELECT 1")

@@ -7,8 +7,11 @@ import os
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from psycopg import ProgrammingError
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connections import authentication
 
 FSRS_QUEUE = "fsrs-optimization"
 COMPLEXITY_QUEUE = "complexity"
@@ -69,6 +72,11 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, _url("postgresql", "postgres")] = Field(
         description="Postgres, as postgresql://role:password@host:port/database."
     )
+    database_authentication: Literal["password", "aws-iam"] = Field(
+        "password",
+        description="How to log in: with the URL's password, or with a token of AWS IAM, which "
+        "takes sslmode=verify-full in the URL, and AWS_REGION.",
+    )
     redis_url: Annotated[SecretStr, _url("redis", "rediss"), AfterValidator(_redis_options)] = (
         Field(
             description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS, "
@@ -86,6 +94,19 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Self:
+        self.require_login(self.database_url, "DATABASE_URL")
+        return self
+
+    def require_login(self, url: SecretStr, variable: str) -> None:
+        """Raise ValueError if the URL of `variable` does not fit the way to log in."""
+        try:
+            authentication.require(url.get_secret_value(), variable, self.database_authentication)
+        except ProgrammingError:
+            # What libpq says of it may show the password.
+            raise ValueError(f"{variable}: has a part that libpq does not take") from None
 
 
 class WorkerSettings(Settings):
@@ -160,6 +181,12 @@ class ComplexitySettings(WorkerSettings):
     database_replica_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
         None, description="A replica of the same Postgres, to read reviews from; none by default."
     )
+
+    @model_validator(mode="after")
+    def _can_log_in_to_replica(self) -> Self:
+        if self.database_replica_url is not None:
+            self.require_login(self.database_replica_url, "DATABASE_REPLICA_URL")
+        return self
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Self:

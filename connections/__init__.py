@@ -1,0 +1,1 @@
+"""How a program of ours proves who it is to Postgres; knows no table and no Pulumi."""

@@ -1,0 +1,348 @@
+"""What AWS puts before Postgres, on loopback: RDS's TLS and IAM log-in, and pod identity's agent.
+
+The server itself is a real Postgres. Whoever is a member of the role `rds_iam` is asked for a token
+in the place of a password, over TLS, and the token is checked as AWS does: signed with a secret key
+that is known, for this host, port and role, and not too old. Everybody else logs in at the server
+with a password as ever, through the same TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import hashlib
+import hmac
+import http.server
+import json
+import secrets
+import shutil
+import ssl
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.servers import PostgresServer, running_postgres
+
+HOST = "localhost"
+REGION = "eu-central-1"
+
+_TLS_REQUEST, _GSS_REQUEST, _CANCEL_REQUEST = 80877103, 80877104, 80877102
+
+
+@dataclass
+class Keys:
+    """The access keys that AWS knows of, and how long their signatures are good for, in seconds."""
+
+    secrets_by_id: dict[str, str] = field(default_factory=dict[str, str])
+    session_tokens: dict[str, str] = field(default_factory=dict[str, str])
+    token_seconds: float = 900
+
+    def new(self) -> tuple[str, str, str]:
+        """Return a new access key's id, secret and session token."""
+        identity = f"ASIA{secrets.token_hex(8).upper()}"
+        self.secrets_by_id[identity] = secrets.token_urlsafe(30)
+        self.session_tokens[identity] = secrets.token_urlsafe(90)
+        return identity, self.secrets_by_id[identity], self.session_tokens[identity]
+
+    def refusal(self, token: str, host: str, port: int, role: str) -> str | None:
+        """Return why a token logs `role` in no more, or never did; None if it does."""
+        parts = urlsplit(f"https://{token}")
+        given = dict(parse_qsl(parts.query))
+        if parts.netloc != f"{host}:{port}":
+            return f"it is for {parts.netloc}"
+        if (given.get("Action"), given.get("DBUser")) != ("connect", role):
+            return f"it is to {given.get('Action')} as {given.get('DBUser')}"
+        identity, day, region, service, _ = given["X-Amz-Credential"].split("/")
+        if (region, service) != (REGION, "rds-db"):
+            return f"it is for {service} in {region}"
+        if given.get("X-Amz-Security-Token") != self.session_tokens.get(identity, ""):
+            return "the access key is unknown, or not its session's"
+        signed = datetime.datetime.strptime(given["X-Amz-Date"], "%Y%m%dT%H%M%S%z").timestamp()
+        if not -5 < time.time() - signed < min(self.token_seconds, float(given["X-Amz-Expires"])):
+            return "it has expired"
+        wanted = _signature(self.secrets_by_id[identity], day, parts.netloc, given)
+        return None if hmac.compare_digest(wanted, given["X-Amz-Signature"]) else "the signature"
+
+
+def _signature(secret: str, day: str, host: str, given: dict[str, str]) -> str:
+    """Return the signature of version 4 of AWS, by its specification."""
+    query = "&".join(
+        f"{quote(key, safe='-_.~')}={quote(value, safe='-_.~')}"
+        for key, value in sorted(given.items())
+        if key != "X-Amz-Signature"
+    )
+    request = f"GET\n/\n{query}\nhost:{host}\n\nhost\n{hashlib.sha256(b'').hexdigest()}"
+    scope = f"{day}/{REGION}/rds-db/aws4_request"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{given['X-Amz-Date']}\n{scope}\n{digest}"
+    key = f"AWS4{secret}".encode()
+    for part in (day, REGION, "rds-db", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+class Rds:
+    """A Postgres behind TLS and IAM, at `localhost:port`; `server` is what lies behind."""
+
+    def __init__(self, server: PostgresServer, directory: Path, keys: Keys) -> None:
+        self.server = server
+        self.keys = keys
+        self.refusals: list[str] = []
+        """Why log-ins were refused, in order."""
+        self.logins: list[str] = []
+        """The tokens that were taken, in order."""
+        self.authority = directory / "rds-ca.pem"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*_certificate(directory, self.authority))
+        self._context = context
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._connections: set[asyncio.Task[None]] = set()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=[started], daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+
+    def url(self, role: str, database: str, password: str | None = None) -> str:
+        """Return what logs a role in: with a token unless it has a password."""
+        login = role if password is None else f"{role}:{password}"
+        return (
+            f"postgresql://{login}@{HOST}:{self.port}/{database}"
+            f"?sslmode=verify-full&sslrootcert={self.authority}"
+        )
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self, started: threading.Event) -> None:
+        listening = self._loop.run_until_complete(
+            asyncio.start_server(self._connected, "127.0.0.1", 0)
+        )
+        self.port = listening.sockets[0].getsockname()[1]
+        started.set()
+        self._loop.run_forever()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            await self._serve(reader, writer)
+        writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        packet = await _packet(reader)
+        while _code(packet) in (_TLS_REQUEST, _GSS_REQUEST):
+            writer.write(b"S" if _code(packet) == _TLS_REQUEST else b"N")
+            await writer.drain()
+            if _code(packet) == _TLS_REQUEST:
+                await writer.start_tls(self._context)
+            packet = await _packet(reader)
+        if writer.get_extra_info("ssl_object") is None:
+            # As rds.force_ssl has it.
+            writer.write(_error("28000", "no pg_hba.conf entry for host, no encryption"))
+            return
+        if _code(packet) != _CANCEL_REQUEST:
+            refusal = await self._log_in(packet, reader, writer)
+            if refusal is not None:
+                self.refusals.append(refusal)
+                role = _startup(packet)["user"]
+                writer.write(_error("28000", f'PAM authentication failed for user "{role}"'))
+                return
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        server_writer.write(packet)
+        await asyncio.gather(_pass(reader, server_writer), _pass(server_reader, writer))
+
+    async def _log_in(
+        self, packet: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> str | None:
+        role = _startup(packet)["user"]
+        if not await asyncio.to_thread(self._by_token, role):
+            return None
+        # AuthenticationCleartextPassword
+        writer.write(struct.pack("!cii", b"R", 8, 3))
+        await writer.drain()
+        await reader.readexactly(1)
+        answer = await _packet(reader)
+        token = answer[4:].rstrip(b"\0").decode()
+        try:
+            refusal = self.keys.refusal(token, HOST, self.port, role)
+        except (KeyError, ValueError):
+            refusal = "it is no token"
+        if refusal is None:
+            self.logins.append(token)
+        return refusal
+
+    def _by_token(self, role: str) -> bool:
+        with psycopg.connect(self.server.url) as connection:
+            row = connection.execute(
+                "SELECT FROM pg_roles AS r WHERE r.rolname = %s AND NOT r.rolsuper"
+                " AND to_regrole('rds_iam') IS NOT NULL"
+                " AND pg_has_role(r.oid, to_regrole('rds_iam'), 'MEMBER')",
+                [role],
+            ).fetchone()
+        return row is not None
+
+
+async def _packet(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readexactly(4)
+    return head + await reader.readexactly(struct.unpack("!i", head)[0] - 4)
+
+
+def _code(packet: bytes) -> int:
+    return int(struct.unpack("!i", packet[4:8])[0])
+
+
+def _startup(packet: bytes) -> dict[str, str]:
+    texts = packet[8:].decode().split("\0")
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+def _error(code: str, message: str) -> bytes:
+    body = b"".join(
+        kind + text.encode() + b"\0"
+        for kind, text in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", message))
+    )
+    return b"E" + struct.pack("!i", len(body) + 5) + body + b"\0"
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def _certificate(directory: Path, authority: Path) -> tuple[Path, Path]:
+    """Make a certificate of localhost that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in for RDS")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file = directory / "rds-key.pem"
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return authority, key_file
+
+
+@contextlib.contextmanager
+def running_rds() -> Iterator[Rds]:
+    """Run a Postgres behind TLS and IAM, with the role `rds_iam` and RDS's kind of master role.
+
+    The master, `master`, is no superuser: it may create roles and databases, and grant `rds_iam`.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="test-rds-"))
+    directory.chmod(0o755)
+    try:
+        with running_postgres() as server:
+            access = server.data_directory / "pg_hba.conf"
+            rules = access.read_text()
+            # Who comes this far has shown a token.
+            access.write_text(f"host all +rds_iam 127.0.0.1/32 trust\n{rules}")
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("CREATE ROLE rds_iam")
+                connection.execute("SELECT pg_reload_conf()")
+            rds = Rds(server, directory, Keys())
+            try:
+                yield rds
+            finally:
+                rds.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class PodIdentity:
+    """EKS's agent on a node: gives who shows the pod's token keys, each for a while."""
+
+    def __init__(self, keys: Keys, directory: Path) -> None:
+        self.keys = keys
+        self.seconds = 3600
+        """How long the keys are good for."""
+        self.associated = True
+        """Whether the pod's service account has a role."""
+        self.served = 0
+        self._token = secrets.token_urlsafe(30)
+        self._file = directory / "eks-pod-identity-token"
+        self._file.write_text(self._token)
+        agent = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, answer = agent.answer(self.headers.get("Authorization"))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What EKS adds to the environment of the pod's containers."""
+        return {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": (
+                f"http://127.0.0.1:{self._server.server_port}/v1/credentials"
+            ),
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(self._file),
+        }
+
+    def answer(self, token: str | None) -> tuple[int, str]:
+        if token != self._token or not self.associated:
+            return 400, "no role is associated with this service account"
+        self.served += 1
+        identity, secret, session_token = self.keys.new()
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.seconds)
+        return 200, json.dumps(
+            {
+                "AccessKeyId": identity,
+                "SecretAccessKey": secret,
+                "Token": session_token,
+                "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        )
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def running_pod_identity(keys: Keys, directory: Path) -> Iterator[PodIdentity]:
+    agent = PodIdentity(keys, directory)
+    try:
+        yield agent
+    finally:
+        agent.stop()
