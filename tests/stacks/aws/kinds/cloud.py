@@ -18,10 +18,6 @@ from botocore.validate import ParamValidator
 ACCOUNT = "123456789012"
 
 
-class GoneError(Exception):
-    """The resource is no longer there."""
-
-
 def _complaints(shape: Shape, value: Any, path: str) -> list[str]:
     """Return what of `value` is outside the enumerations, patterns and lengths of `shape`."""
     if shape.type_name == "structure":

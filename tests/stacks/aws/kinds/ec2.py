@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import boto3
 
-from tests.stacks.aws.kinds.cloud import ACCOUNT, Cloud, GoneError
+from tests.stacks.aws.kinds.cloud import ACCOUNT, Cloud
 from tests.stacks.aws.kinds.kind import Inputs, Kind, Mapped, request
+from tests.stacks.stand_in import GoneError
 
 
 def _tagged(cloud: Cloud, inputs: Inputs, kind: str) -> list[dict[str, Any]]:

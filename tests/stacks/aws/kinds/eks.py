@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tests.stacks.aws.kinds.cloud import ACCOUNT, Cloud, GoneError
+from tests.stacks.aws.kinds.cloud import ACCOUNT, Cloud
 from tests.stacks.aws.kinds.kind import Inputs, Kind, Mapped, request
+from tests.stacks.stand_in import GoneError
 
 
 def _logging(types: list[str]) -> dict[str, Any]:

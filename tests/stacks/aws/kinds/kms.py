@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from tests.stacks.aws.kinds.cloud import Cloud, GoneError
+from tests.stacks.aws.kinds.cloud import Cloud
 from tests.stacks.aws.kinds.kind import Inputs, Kind, request
+from tests.stacks.stand_in import GoneError
 
 
 class Key(Kind):
