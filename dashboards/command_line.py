@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dashboards.catalogue import dashboards, to_json
+from dashboards.catalogue import aws_dashboards, dashboards, to_json
 from dashboards.queries import VARIABLES, queries
 
 application = typer.Typer(
@@ -29,14 +29,18 @@ def render(
             "--output", "-o", help="Directory to write `<uid>.json` files to; else to stdout."
         ),
     ] = None,
+    aws: Annotated[
+        bool, typer.Option("--aws", help="Also those that only stacks on AWS have.")
+    ] = False,
 ) -> None:
     """Write the dashboards as JSON, as Grafana imports them or is provisioned with them."""
+    chosen = [*dashboards(), *(aws_dashboards() if aws else [])]
     if output is None:
-        for dashboard in dashboards():
+        for dashboard in chosen:
             typer.echo(to_json(dashboard))
         return
     output.mkdir(parents=True, exist_ok=True)
-    for dashboard in dashboards():
+    for dashboard in chosen:
         path = output / f"{dashboard.uid}.json"
         path.write_text(to_json(dashboard) + "\n", encoding="utf-8")
         typer.echo(path)
