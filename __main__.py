@@ -8,8 +8,34 @@ import pulumi
 
 from stacks.composition import compose
 from stacks.database_steps import require_files
-from stacks.local.platform import LocalPlatform, LocalPlatformArgs
-from stacks.settings import SettingsError, read_settings
+from stacks.platform import Platform
+from stacks.settings import Settings, SettingsError, read_settings
+
+# Each platform is imported where it is picked: the SDKs of AWS and Kubernetes take their time.
+
+
+def local_platform(root: Path, settings: Settings) -> Platform:
+    from stacks.local.platform import LocalPlatform, LocalPlatformArgs
+
+    return LocalPlatform(
+        "local",
+        LocalPlatformArgs(
+            root=root,
+            stack=pulumi.get_stack(),
+            settings=settings.local,
+            monitoring=settings.monitoring,
+        ),
+    )
+
+
+def aws_platform(root: Path, settings: Settings) -> Platform:
+    from stacks.aws.platform import AwsPlatform, AwsPlatformArgs, surroundings
+    from stacks.policy import enforce
+
+    enforce(surroundings(settings))
+    return AwsPlatform(
+        "platform", AwsPlatformArgs(root=root, stack=pulumi.get_stack(), settings=settings)
+    )
 
 
 def main() -> None:
@@ -19,16 +45,8 @@ def main() -> None:
         require_files(settings, root)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
-    platform = LocalPlatform(
-        "local",
-        LocalPlatformArgs(
-            root=root,
-            stack=pulumi.get_stack(),
-            settings=settings.local,
-            monitoring=settings.monitoring,
-        ),
-    )
-    for name, value in compose(settings, platform).items():
+    pick = local_platform if settings.aws is None else aws_platform
+    for name, value in compose(settings, pick(root, settings)).items():
         pulumi.export(name, value)
 
 

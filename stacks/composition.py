@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from stacks.database_steps import database_steps
+from stacks.database_steps import database_steps, maintenance
 from stacks.platform import Platform
 from stacks.services import services
 from stacks.settings import Settings
@@ -14,6 +14,8 @@ def compose(settings: Settings, platform: Platform) -> dict[str, pulumi.Input[ob
     """Declare everything that runs on `platform`; return the stack's outputs."""
     steps = database_steps(platform, settings.partitioning, settings.history)
     loaded = [steps[name] for name in ("schema", "history") if name in steps]
+    if (upkeep := maintenance(settings.partitioning)) is not None:
+        platform.periodic("maintain", upkeep, list(steps.values())[-1:])
     services(platform, settings.workers, schema=loaded[:1], loaded=loaded)
     platform.monitoring()
     return {

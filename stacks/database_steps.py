@@ -14,7 +14,7 @@ import migrations.schema
 from migrations.partition.phases import Phase
 from migrations.partition.spec import Spec, SpecError, load_spec
 from migrations.partition.statements import phase_sql
-from stacks.platform import Platform, StepSpec
+from stacks.platform import PeriodicSpec, Platform, StepSpec
 from stacks.settings import (
     PHASES,
     PROJECT,
@@ -25,6 +25,9 @@ from stacks.settings import (
     SettingsError,
     SimulatedHistorySettings,
 )
+
+STEPS = ("schema", "history", *PHASES[PHASES.index("prepare") :])
+"""Every step there may be, in order."""
 
 _SECONDS_PER_DAY = 86_400
 
@@ -62,6 +65,29 @@ def database_steps(
         else:
             declare(phase, partition_step(partitioning, table, Phase(phase)))
     return steps
+
+
+MAINTAINED_FROM = "prepare"
+"""The phase from which on there are partitions to look after."""
+
+
+def maintenance(partitioning: PartitioningSettings) -> PeriodicSpec | None:
+    """Return what keeps partitions ahead of the calendar; None before there are any."""
+    if PHASES.index(partitioning.phase) < PHASES.index(MAINTAINED_FROM):
+        return None
+    return PeriodicSpec(
+        command=(
+            "-m",
+            "migrations.partition",
+            "maintain",
+            f"--spec={partitioning.spec}",
+            f"--lock-timeout={partitioning.lock_timeout_milliseconds}",
+            f"--attempts={partitioning.lock_attempts}",
+            "--json",
+        ),
+        # Daily, and months ahead: a few runs that fail do no harm.
+        schedule="17 3 * * *",
+    )
 
 
 def schema_step() -> StepSpec:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import pulumi
 
 DATABASE_URL = "DATABASE_URL"
+DATABASE_REPLICA_URL = "DATABASE_REPLICA_URL"
 REDIS_URL = "REDIS_URL"
+LOG_FORMAT = "LOG_FORMAT"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class StepSpec:
 class ServiceSpec:
     """One long-running process of ours: arguments of the project's Python, and its environment.
 
-    The platform adds `DATABASE_URL`, `REDIS_URL`, and where to serve `/metrics` and `/readyz`.
+    The platform adds `DATABASE_URL`, `REDIS_URL`, the form of the log, and where to serve
+    `/metrics` and `/readyz`; for one that `reads_replica` also `DATABASE_REPLICA_URL`, if there is
+    a replica.
     """
 
     command: Sequence[str]
@@ -45,6 +49,15 @@ class ServiceSpec:
         default_factory=dict[str, pulumi.Input[str]]
     )
     stop_seconds: int = 30
+    reads_replica: bool = False
+
+
+@dataclass(frozen=True)
+class PeriodicSpec:
+    """A command that runs by the clock; `schedule` is a cron pattern, in UTC."""
+
+    command: Sequence[str]
+    schedule: str
 
 
 class Platform(Protocol):
@@ -68,6 +81,10 @@ class Platform(Protocol):
         self, name: str, spec: ServiceSpec, after: Sequence[pulumi.Resource]
     ) -> pulumi.Resource:
         """Declare a service that starts after `after`, and is scraped."""
+        ...
+
+    def periodic(self, name: str, spec: PeriodicSpec, after: Sequence[pulumi.Resource]) -> None:
+        """Declare what runs by the clock, where the platform has one."""
         ...
 
     def monitoring(self) -> None:

@@ -21,7 +21,7 @@ def services(
 
     The workers start after `schema`; the scheduler, which looks for work, after `loaded`.
     """
-    common = {"QUEUE_PREFIX": settings.queue_prefix, "LOG_FORMAT": "console"}
+    common = {"QUEUE_PREFIX": settings.queue_prefix}
     workers = {**common, "DRAIN_SECONDS": str(settings.drain_seconds)}
     # The platform kills later than the worker gives up draining by itself.
     stop_seconds = settings.drain_seconds + 10
@@ -42,6 +42,7 @@ def services(
                 package="workers",
                 environment=environment,
                 stop_seconds=stop_seconds,
+                reads_replica=name == "complexity",
             ),
             after,
         )

@@ -30,6 +30,10 @@ PHASES = ("none", "schema", "prepare", "sync", "backfill", "verify", "cutover", 
 """How far the database steps may go, in order; `none` leaves the database alone."""
 
 
+SECRET_KEYS = frozenset({"heartbeatUrl", "webhookUrl"})
+"""Keys whose values no message shows."""
+
+
 class SettingsError(Exception):
     """The configuration is not valid; the message names each key, what it got and what it takes."""
 
@@ -94,11 +98,17 @@ class WorkersSettings(_Section):
 
 
 class MonitoringSettings(_Section):
-    """How metrics are scraped and where alerts go."""
+    """How metrics are scraped and where alerts go.
+
+    `heartbeatUrl` is a dead man's switch: it raises the alarm when the Watchdog no longer comes.
+    `storageClass` is for clusters that have one of their own.
+    """
 
     scrape_seconds: Annotated[int, Field(ge=1, le=300)] = 5
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 15
     webhook_url: SecretStr | None = None
+    heartbeat_url: SecretStr | None = None
+    storage_class: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = None
 
 
 class LocalPorts(_Section):
@@ -160,14 +170,36 @@ class QueueSettings(_Section):
     password_generation: Annotated[int, Field(ge=1)] = 1
 
 
+class ScalingSettings(_Section):
+    """How many pods a worker has; what is not given is as stacks/aws/environments.py has it.
+
+    There is one for each `jobsPerReplica` jobs of its queue, between `minimum` and `maximum`. With
+    `pauseScaleIn` none is taken away, for a while of trouble.
+    """
+
+    minimum: Annotated[int, Field(ge=0, le=100)] | None = None
+    maximum: Annotated[int, Field(ge=1, le=100)] | None = None
+    jobs_per_replica: Annotated[int, Field(ge=1)] | None = None
+    pause_scale_in: bool = False
+
+
+class WorkersScalingSettings(_Section):
+    """The scaling of each queue's workers."""
+
+    fsrs_optimization: ScalingSettings = ScalingSettings()
+    complexity: ScalingSettings = ScalingSettings()
+
+
 class AwsSettings(_Section):
     """What only staging and prod need.
 
-    `zones` are pinned, so that a zone AWS adds moves nothing. `deletable` takes the protection off
-    what holds data, for the update before a `destroy`.
+    `zones` are pinned, so that a zone AWS adds moves nothing. `image` is the digest of the image
+    that all our pods run. `deletable` takes the protection off what holds data, for the update
+    before a `destroy`.
     """
 
     environment: Literal["staging", "prod"]
+    image: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     account_id: Annotated[str, Field(pattern=r"^\d{12}$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     zones: tuple[str, str, str]
@@ -177,6 +209,7 @@ class AwsSettings(_Section):
     cluster: ClusterSettings = ClusterSettings()
     database: DatabaseSettings = DatabaseSettings()
     queue: QueueSettings = QueueSettings()
+    scaling: WorkersScalingSettings = WorkersScalingSettings()
 
     @field_validator("cidr")
     @classmethod
@@ -243,8 +276,10 @@ def read_settings(configuration: Mapping[str, str]) -> Settings:
         raise SettingsError(
             "the configuration is not valid, nothing was changed:\n  " + "\n  ".join(problems)
         )
-    if settings.monitoring.webhook_url is not None:
-        _require_url(settings.monitoring.webhook_url)
+    for key in ("webhook_url", "heartbeat_url"):
+        url: SecretStr | None = getattr(settings.monitoring, key)
+        if url is not None:
+            _require_url(f"monitoring.{to_camel(key)}", url)
     return settings
 
 
@@ -264,13 +299,11 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _require_url(url: SecretStr) -> None:
+def _require_url(key: str, url: SecretStr) -> None:
     try:
         AnyHttpUrl(url.get_secret_value())
     except ValidationError:
-        raise SettingsError(
-            f"{PROJECT}:monitoring.webhookUrl: takes an http or https URL"
-        ) from None
+        raise SettingsError(f"{PROJECT}:{key}: takes an http or https URL") from None
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
@@ -286,6 +319,9 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         "aws.cluster": ClusterSettings,
         "aws.database": DatabaseSettings,
         "aws.queue": QueueSettings,
+        "aws.scaling": WorkersScalingSettings,
+        "aws.scaling.fsrsOptimization": ScalingSettings,
+        "aws.scaling.complexity": ScalingSettings,
         "history.simulated": SimulatedHistorySettings,
         "history.anki": AnkiHistorySettings,
         "history.none": NoHistorySettings,
@@ -310,7 +346,7 @@ def _explained(detail: dict[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{key}: missing"
     # A section whose parts do not agree is not shown whole; its message names them.
-    hidden = path[-1] == "webhookUrl" or (detail["type"] == "value_error" and path[-1] == "aws")
+    hidden = path[-1] in SECRET_KEYS or (detail["type"] == "value_error" and path[-1] == "aws")
     got = "" if hidden else f"got {detail['input']!r}, "
     return f"{key}: {got}{_expectation(detail)}"
 

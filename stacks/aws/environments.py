@@ -6,7 +6,10 @@ cannot.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from stacks.kubernetes.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Environment:
 
     `zones_with_nat` and `zones_with_endpoints` count from the first zone. `queue_nodes` is the
     primary with its replicas. Days are how long backups, snapshots and logs are kept; storage is in
-    GiB.
+    GiB. `sizes` are those of our pods, by service; `steps` are the database steps'.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Environment:
     queue_node_type: str
     snapshot_days: int
     log_days: int
+    sizes: Mapping[str, Size]
     durable: bool
     """Deletion protection, `protect` in the state, changes in the maintenance window only."""
 
@@ -49,6 +53,13 @@ STAGING = Environment(
     queue_node_type="cache.t4g.small",
     snapshot_days=1,
     log_days=30,
+    sizes={
+        "fsrs-optimization": Size(500, 768, minimum=1, maximum=4, jobs_per_replica=50),
+        "complexity": Size(500, 1024, minimum=1, maximum=2, jobs_per_replica=6),
+        "scheduler": Size(100, 256),
+        "exporter": Size(100, 256),
+        "steps": Size(500, 1024),
+    },
     durable=False,
 )
 
@@ -66,6 +77,13 @@ PROD = Environment(
     queue_node_type="cache.r7g.large",
     snapshot_days=14,
     log_days=365,
+    sizes={
+        "fsrs-optimization": Size(2000, 2048, minimum=2, maximum=12, jobs_per_replica=100),
+        "complexity": Size(1000, 2048, minimum=1, maximum=6, jobs_per_replica=6),
+        "scheduler": Size(100, 256, minimum=2, maximum=2),
+        "exporter": Size(100, 256),
+        "steps": Size(1000, 2048),
+    },
     durable=True,
 )
 

@@ -12,7 +12,7 @@ from stacks.aws.cluster import Cluster, ClusterArgs, ClusterHandle, existing_clu
 from stacks.aws.database import Database, DatabaseArgs
 from stacks.aws.encryption import Encryption, EncryptionArgs
 from stacks.aws.environments import ENVIRONMENTS, Environment
-from stacks.aws.network import Network, NetworkArgs, Placement
+from stacks.aws.network import Network, NetworkArgs, Placement, existing_placement
 from stacks.aws.provider import AccountArgs, provider
 from stacks.aws.registry import Registry, RegistryArgs
 from stacks.aws.security_groups import let_in
@@ -33,6 +33,7 @@ class FoundationArgs:
 class Foundation(pulumi.ComponentResource):
     """Keys, network, cluster, database, queue and registry, each through the explicit provider."""
 
+    aws: pulumi.ProviderResource
     placement: Placement
     cluster: ClusterHandle
     database: Database
@@ -59,12 +60,13 @@ class Foundation(pulumi.ComponentResource):
             None,
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[aws])),
         )
+        self.aws = aws
         self._name = name
         self._settings = settings
         self._environment = ENVIRONMENTS[settings.environment]
         # What must be unique in the account is named after the stack.
         self._identity = f"{PROJECT}-{args.stack}"
-        self._durable = self._environment.durable and not settings.deletable
+        self._durable = durable(settings)
         self._children = pulumi.ResourceOptions(parent=self)
         self._keys = Encryption(
             f"{name}-key",
@@ -76,7 +78,7 @@ class Foundation(pulumi.ComponentResource):
             ),
             self._children,
         ).arns
-        self.placement = self._declare_network()
+        self.placement = self._declare_network(aws)
         self.cluster = self._declare_cluster(aws)
         clients = {"cluster": self.cluster.security_group}
         self._let_cluster_use_endpoints()
@@ -90,6 +92,11 @@ class Foundation(pulumi.ComponentResource):
         self.kubeconfig = kubeconfig(self.cluster, settings.region)
         self.register_outputs(self.outputs())
 
+    @property
+    def database_key_arn(self) -> pulumi.Output[str]:
+        """The key of the database, and of the secret with its master password."""
+        return self._keys["database"]
+
     def outputs(self) -> dict[str, pulumi.Input[object]]:
         """Return where things are; nothing here is a secret."""
         return {
@@ -102,12 +109,15 @@ class Foundation(pulumi.ComponentResource):
             "registry_url": self.registry.url,
         }
 
-    def _declare_network(self) -> Placement:
+    def _declare_network(self, aws: pulumi.ProviderResource) -> Placement:
         existing = self._settings.network
         self._endpoints_group: pulumi.Output[str] | None = None
         if existing is not None:
-            return Placement(
-                existing.vpc_id, existing.private_subnet_ids, existing.database_subnet_ids
+            return existing_placement(
+                existing.vpc_id,
+                existing.private_subnet_ids,
+                existing.database_subnet_ids,
+                pulumi.InvokeOptions(provider=aws),
             )
         network = Network(
             f"{self._name}-network",
@@ -205,6 +215,11 @@ class Foundation(pulumi.ComponentResource):
             ),
             self._children,
         )
+
+
+def durable(settings: AwsSettings) -> bool:
+    """Tell whether what holds data is protected from being taken away."""
+    return ENVIRONMENTS[settings.environment].durable and not settings.deletable
 
 
 def _replica_class(settings: AwsSettings, environment: Environment) -> str | None:

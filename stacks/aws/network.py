@@ -31,6 +31,8 @@ class Placement:
     vpc_id: pulumi.Input[str]
     private_subnet_ids: Sequence[pulumi.Input[str]]
     database_subnet_ids: Sequence[pulumi.Input[str]]
+    private_cidrs: Sequence[pulumi.Input[str]]
+    database_cidrs: Sequence[pulumi.Input[str]]
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Network(pulumi.ComponentResource):
             vpc_id=self._vpc.id,
             private_subnet_ids=[subnet.id for subnet in self._subnets["private"]],
             database_subnet_ids=[subnet.id for subnet in self._subnets["database"]],
+            **_cidrs(args.cidr),
         )
         self.register_outputs(
             {
@@ -265,6 +268,31 @@ class Network(pulumi.ComponentResource):
             max_aggregation_interval=60,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
         )
+
+
+def existing_placement(
+    vpc_id: str,
+    private_subnet_ids: Sequence[str],
+    database_subnet_ids: Sequence[str],
+    opts: pulumi.InvokeOptions,
+) -> Placement:
+    """Look up a network that this stack does not own."""
+
+    def cidr(subnet_id: str) -> pulumi.Output[str]:
+        return ec2.get_subnet_output(id=subnet_id, opts=opts).cidr_block
+
+    return Placement(
+        vpc_id,
+        private_subnet_ids,
+        database_subnet_ids,
+        private_cidrs=[cidr(each) for each in private_subnet_ids],
+        database_cidrs=[cidr(each) for each in database_subnet_ids],
+    )
+
+
+def _cidrs(cidr: IPv4Network) -> dict[str, list[pulumi.Input[str]]]:
+    blocks = subnet_cidrs(cidr)
+    return {f"{tier}_cidrs": [str(block) for block in blocks[tier]] for tier in TIERS[1:]}
 
 
 def _endpoint_policy(account_id: str) -> str:

@@ -31,7 +31,14 @@ from stacks.local.postgres_database import PostgresDatabase
 from stacks.local.service import Readiness, Service, ServiceArgs
 from stacks.local.step import LocalStep
 from stacks.local.supervisor_process import SupervisorProcess
-from stacks.platform import DATABASE_URL, REDIS_URL, ServiceSpec, StepSpec
+from stacks.platform import (
+    DATABASE_URL,
+    LOG_FORMAT,
+    REDIS_URL,
+    PeriodicSpec,
+    ServiceSpec,
+    StepSpec,
+)
 from stacks.settings import LocalSettings, MonitoringSettings
 
 DATABASE = "learning_platform"
@@ -163,6 +170,7 @@ class LocalPlatform(pulumi.ComponentResource):
                     **spec.environment,
                     DATABASE_URL: self._database_url,
                     REDIS_URL: self._redis_url,
+                    LOG_FORMAT: "console",
                     "METRICS_HOST": "127.0.0.1",
                     "METRICS_PORT": pulumi.Output.format("{}", port),
                 },
@@ -177,6 +185,9 @@ class LocalPlatform(pulumi.ComponentResource):
         self._targets[name] = port
         self._services.append(service)
         return service
+
+    def periodic(self, name: str, spec: PeriodicSpec, after: Sequence[pulumi.Resource]) -> None:
+        """Declare nothing: a stack on a desk has no clock, what is due is run by hand."""
 
     def monitoring(self) -> None:
         """Declare Prometheus, Alertmanager, and the receiver of alerts where none is configured."""

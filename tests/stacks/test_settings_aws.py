@@ -11,6 +11,7 @@ from stacks.settings import SettingsError, read_settings
 
 VALID: dict[str, Any] = {
     "environment": "prod",
+    "image": f"sha256:{'0123456789abcdef' * 4}",
     "accountId": "123456789012",
     "region": "eu-central-1",
     "zones": ["eu-central-1a", "eu-central-1b", "eu-central-1c"],

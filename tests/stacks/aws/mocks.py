@@ -7,19 +7,24 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pulumi
 from pulumi.runtime import mocks
 
 from stacks.aws.foundation import Foundation, FoundationArgs
-from stacks.settings import AwsSettings
+from stacks.aws.platform import AwsPlatform, AwsPlatformArgs
+from stacks.composition import compose
+from stacks.settings import AwsSettings, Settings
 
+ROOT = Path(__file__).resolve().parents[3]
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 ZONES = ("eu-central-1a", "eu-central-1b", "eu-central-1c")
 ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:role/Operators"
 NAME = "platform"
+IMAGE = f"sha256:{'0123456789abcdef' * 4}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,19 @@ class Declared:
     protect: bool
     retained: bool
     provider: str
+    depends_on: frozenset[str]
+    ignored: tuple[str, ...]
+    hooks: tuple[str, ...]
+
+
+class _Callbacks:
+    """Stands where the SDK serves hooks to the engine, and keeps them."""
+
+    def __init__(self, hooks: dict[str, pulumi.ResourceHook]) -> None:
+        self._hooks = hooks
+
+    def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
+        self._hooks[hook.name] = hook
 
 
 @dataclass
@@ -39,6 +57,7 @@ class Declarations:
     """All resources of a program, and the stack's outputs."""
 
     resources: list[Declared] = field(default_factory=list)
+    hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
 
     def of(self, type_: str) -> dict[str, Declared]:
         """Return the resources of a type (`rds/instance:Instance`) by name."""
@@ -94,6 +113,8 @@ class _Cloud(mocks.Mocks):
         return f"{args.name}-id", state
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token == "aws:ec2/getSubnet:getSubnet":
+            return {**args.args, "cidrBlock": f"10.{len(args.args['id'])}.0.0/18"}, []
         assert args.token == "aws:eks/getCluster:getCluster", args.token
         return {
             **args.args,
@@ -121,6 +142,9 @@ class _Monitor(mocks.MockMonitor):
                     protect=request.protect,
                     retained=request.retainOnDelete,
                     provider=request.provider or request.providers.get("aws", ""),
+                    depends_on=frozenset(request.dependencies),
+                    ignored=tuple(request.ignoreChanges),
+                    hooks=tuple(request.hooks.before_delete),
                 )
             )
         return response
@@ -135,6 +159,8 @@ def declare(program: Callable[[], Mapping[str, Any] | None]) -> tuple[Declaratio
         _Cloud(), project="learning-platform", stack="test", monitor=_Monitor(declarations)
     )
 
+    pulumi.runtime.settings.SETTINGS.callbacks = _Callbacks(declarations.hooks)
+
     def run() -> pulumi.Output[None]:
         returned = dict(program() or {})
         return pulumi.Output.all(**returned).apply(values.update)
@@ -147,6 +173,7 @@ def settings(environment: str, **changed: Any) -> AwsSettings:
     """Return the smallest valid settings of an environment, with some changed."""
     document: dict[str, Any] = {
         "environment": environment,
+        "image": IMAGE,
         "accountId": ACCOUNT,
         "region": REGION,
         "zones": list(ZONES),
@@ -174,5 +201,23 @@ def foundation_with(changed: AwsSettings) -> tuple[Declarations, dict[str, Any]]
             "queue_url": made.cache.url,
             "connect_policy": made.database.connect_policy("workers"),
         }
+
+    return declare(program)
+
+
+@functools.cache
+def whole(environment: str) -> tuple[Declarations, dict[str, Any]]:
+    """Declare everything of an environment, what runs in its cluster too."""
+    return whole_with(Settings(aws=settings(environment)))
+
+
+def whole_with(changed: Settings) -> tuple[Declarations, dict[str, Any]]:
+    """Declare everything for the settings given, as `__main__.py` does."""
+    aws = changed.aws
+    assert aws is not None
+
+    def program() -> Mapping[str, Any]:
+        args = AwsPlatformArgs(root=ROOT, stack=aws.environment, settings=changed)
+        return compose(changed, AwsPlatform(NAME, args))
 
     return declare(program)
