@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     SecretStr,
     ValidationError,
     field_validator,
@@ -30,7 +31,7 @@ PHASES = ("none", "schema", "prepare", "sync", "backfill", "verify", "cutover", 
 """How far the database steps may go, in order; `none` leaves the database alone."""
 
 
-SECRET_KEYS = frozenset({"heartbeatUrl", "webhookUrl"})
+SECRET_KEYS = frozenset({"heartbeatUrl", "token", "webhookUrl"})
 """Keys whose values no message shows."""
 
 
@@ -109,6 +110,57 @@ class MonitoringSettings(_Section):
     webhook_url: SecretStr | None = None
     heartbeat_url: SecretStr | None = None
     storage_class: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = None
+
+
+class BundledGrafanaSettings(_Section):
+    """The Grafana of kube-prometheus-stack, over TLS behind a load balancer inside the network.
+
+    Only `clientCidrs` reach it, whoever runs Pulumi among them. With `zoneId`, a hosted zone of
+    Route 53, `host` is made known there; without one that is done by hand. `ingressClass` is for
+    clusters that have one of their own.
+    """
+
+    source: Literal["bundled"]
+    host: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
+    certificate_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:.+$")]
+    client_cidrs: Annotated[tuple[IPv4Network, ...], Field(min_length=1)]
+    zone_id: Annotated[str, Field(pattern=r"^Z[A-Z0-9]+$")] | None = None
+    ingress_class: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = None
+
+    @field_validator("client_cidrs")
+    @classmethod
+    def _names_somebody(cls, cidrs: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
+        if any(block.prefixlen < 8 for block in cidrs):
+            raise ValueError("takes networks of /8 or smaller")
+        return cidrs
+
+
+class ExternalGrafanaSettings(_Section):
+    """A Grafana that is there already: Grafana Cloud, Amazon Managed Grafana, or one on a desk.
+
+    `token` is that of a service account that may administrate folders, dashboards, data sources
+    and, for `notificationPolicy`, alerting. `prometheusUrl` is where this Grafana reaches the
+    stack's Prometheus; without it no data source is made, and the dashboards use one that is
+    there. There is one notification policy in a Grafana: say so if it shall be ours.
+    """
+
+    source: Literal["external"]
+    url: HttpUrl
+    token: SecretStr
+    prometheus_url: HttpUrl | None = None
+    notification_policy: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _hides_the_token(cls, url: HttpUrl) -> HttpUrl:
+        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
+            raise ValueError("takes an https URL, for a token goes there")
+        return url
+
+
+GrafanaSettings = Annotated[
+    BundledGrafanaSettings | ExternalGrafanaSettings, Field(discriminator="source")
+]
 
 
 class LocalPorts(_Section):
@@ -238,6 +290,7 @@ class Settings(_Section):
     history: HistorySettings = NoHistorySettings(source="none")
     workers: WorkersSettings = WorkersSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    grafana: GrafanaSettings | None = None
     local: LocalSettings = LocalSettings()
     aws: AwsSettings | None = None
 
@@ -280,6 +333,10 @@ def read_settings(configuration: Mapping[str, str]) -> Settings:
         url: SecretStr | None = getattr(settings.monitoring, key)
         if url is not None:
             _require_url(f"monitoring.{to_camel(key)}", url)
+    if isinstance(settings.grafana, BundledGrafanaSettings) and settings.aws is None:
+        raise SettingsError(
+            f"{PROJECT}:grafana.source: bundled comes with a cluster; a local stack takes external"
+        )
     return settings
 
 
@@ -312,6 +369,8 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
         "partitioning": PartitioningSettings,
         "workers": WorkersSettings,
         "monitoring": MonitoringSettings,
+        "grafana.bundled": BundledGrafanaSettings,
+        "grafana.external": ExternalGrafanaSettings,
         "local": LocalSettings,
         "local.ports": LocalPorts,
         "aws": AwsSettings,
@@ -332,7 +391,7 @@ def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
 def _explained(detail: dict[str, Any]) -> str:
     location: tuple[Any, ...] = tuple(detail["loc"])
     path = [str(part) for part in location]
-    if path and path[0] == "history" and len(path) > 1:
+    if path and path[0] in ("grafana", "history") and len(path) > 1:
         # The discriminator's value is part of pydantic's path, not of the key.
         path.pop(1)
     if path and path[0] == "local":
