@@ -9,7 +9,7 @@ import pulumi
 from stacks.composition import compose
 from stacks.database_steps import require_files
 from stacks.platform import Platform
-from stacks.settings import Settings, SettingsError, read_settings
+from stacks.settings import Settings, SettingsError, read_settings, require_no_placeholders
 
 # Each platform is imported where it is picked: the SDKs of AWS and Kubernetes take their time.
 
@@ -24,6 +24,7 @@ def local_platform(root: Path, settings: Settings) -> Platform:
             stack=pulumi.get_stack(),
             settings=settings.local,
             monitoring=settings.monitoring,
+            grafana=settings.grafana,
         ),
     )
 
@@ -42,6 +43,7 @@ def main() -> None:
     root = Path(pulumi.get_root_directory())
     try:
         settings = read_settings(pulumi.runtime.get_config_env())
+        require_no_placeholders(settings)
         require_files(settings, root)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None

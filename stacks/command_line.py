@@ -204,7 +204,9 @@ def down(stack: StackOption = "local") -> None:
     if not target.exists():
         typer.echo(f"the stack {stack} does not exist: nothing to stop")
         return
-    if target.pulumi("destroy", "--yes"):
+    # The program has the hooks of what is deleted: without it the engine refuses.
+    program = ("--run-program",) if stack != "local" else ()
+    if target.pulumi("destroy", "--yes", *program):
         raise typer.Exit(1)
 
 
@@ -218,7 +220,7 @@ def status(stack: StackOption = "local") -> None:
     if "database_steps" not in outputs:
         _fail(f"the stack {stack} is down, or its last update did not finish: run `make up`")
     _print_summary(outputs)
-    if not _print_processes(target.directory):
+    if stack == "local" and not _print_processes(target.directory):
         raise typer.Exit(1)
 
 
@@ -250,9 +252,11 @@ def _print_times(seconds_by_resource: dict[str, float], total: float) -> None:
 
 def _print_summary(outputs: dict[str, Any]) -> None:
     table = Table(title="What runs where", box=None, show_header=False, title_justify="left")
-    for name in ("database_url", "redis_url", "prometheus_url", "alertmanager_url"):
+    for name in ("database_url", "redis_url", "prometheus_url", "alertmanager_url", "grafana_url"):
+        if name not in outputs:
+            continue
         table.add_row(name.removesuffix("_url"), without_password(str(outputs[name])))
-    for name, url in sorted(outputs["metrics_urls"].items()):
+    for name, url in sorted(outputs.get("metrics_urls", {}).items()):
         table.add_row(name, url)
     _console.print(table)
     steps = Table(title="Database steps", box=None, show_header=False, title_justify="left")

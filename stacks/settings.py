@@ -31,6 +31,8 @@ PHASES = ("none", "schema", "prepare", "sync", "backfill", "verify", "cutover", 
 """How far the database steps may go, in order; `none` leaves the database alone."""
 
 
+LOOPBACK = ("127.0.0.1", "localhost")
+
 SECRET_KEYS = frozenset({"heartbeatUrl", "token", "webhookUrl"})
 """Keys whose values no message shows."""
 
@@ -153,7 +155,7 @@ class ExternalGrafanaSettings(_Section):
     @field_validator("url")
     @classmethod
     def _hides_the_token(cls, url: HttpUrl) -> HttpUrl:
-        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
+        if url.scheme != "https" and url.host not in LOOPBACK:
             raise ValueError("takes an https URL, for a token goes there")
         return url
 
@@ -233,6 +235,12 @@ class ScalingSettings(_Section):
     maximum: Annotated[int, Field(ge=1, le=100)] | None = None
     jobs_per_replica: Annotated[int, Field(ge=1)] | None = None
     pause_scale_in: bool = False
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ScalingSettings:
+        if None not in (self.minimum, self.maximum) and (self.minimum or 0) > (self.maximum or 0):
+            raise ValueError("takes a minimum that is not above the maximum")
+        return self
 
 
 class WorkersScalingSettings(_Section):
@@ -338,6 +346,24 @@ def read_settings(configuration: Mapping[str, str]) -> Settings:
             f"{PROJECT}:grafana.source: bundled comes with a cluster; a local stack takes external"
         )
     return settings
+
+
+def require_no_placeholders(settings: Settings) -> None:
+    """Refuse the values of the committed settings that only their user can know.
+
+    Raises SettingsError naming each.
+    """
+    aws = settings.aws
+    if aws is None:
+        return
+    texts = {
+        "accountId": aws.account_id,
+        "image": aws.image,
+        "cluster.administrators": " ".join(aws.cluster.administrators),
+    }
+    left = [f"{PROJECT}:aws.{key}" for key, text in texts.items() if "0" * 12 in text]
+    if left:
+        raise SettingsError(f"{', '.join(left)}: still a placeholder; see docs/bootstrap.md")
 
 
 def _keys(section: type[BaseModel]) -> list[str]:

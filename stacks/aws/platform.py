@@ -186,6 +186,7 @@ class AwsPlatform(pulumi.ComponentResource):
             MonitoringArgs(
                 stack=self._args.stack,
                 settings=self._args.settings.monitoring,
+                grafana=self._args.settings.grafana,
                 services=tuple(self._services),
                 application_namespace=APPLICATIONS,
                 account_id=settings.account_id,
@@ -421,7 +422,12 @@ def sizes(settings: AwsSettings) -> dict[str, Size]:
     found = dict(ENVIRONMENTS[settings.environment].sizes)
     for name, wanted in _scaling(settings).items():
         changed = wanted.model_dump(exclude_none=True, exclude={"pause_scale_in"})
-        found[name] = replace(found[name], **changed)
+        size = replace(found[name], **changed)
+        if size.minimum > size.maximum:
+            # One of them is the environment's, and gives way.
+            bound = size.minimum if wanted.maximum is None else size.maximum
+            size = replace(size, minimum=bound, maximum=bound)
+        found[name] = size
     return found
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from stacks.settings import SettingsError, read_settings
+from stacks.database_steps import require_files
+from stacks.settings import (
+    Settings,
+    SettingsError,
+    read_settings,
+    require_no_placeholders,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 VALID: dict[str, Any] = {
     "environment": "prod",
@@ -69,3 +79,52 @@ def test_an_existing_cluster_comes_with_its_network() -> None:
     aws = read_settings(changed).aws
     assert aws is not None
     assert aws.cluster.existing == "shared"
+
+
+def committed(stack: str) -> Settings:
+    document = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
+    return read_settings({key: json.dumps(value) for key, value in document["config"].items()})
+
+
+@pytest.mark.parametrize("stack", ["staging", "prod"])
+def test_the_committed_settings_are_valid_but_for_what_only_their_user_knows(stack: str) -> None:
+    settings = committed(stack)
+    assert settings.aws is not None
+    assert settings.aws.environment == stack
+    require_files(settings, ROOT)
+    with pytest.raises(SettingsError) as caught:
+        require_no_placeholders(settings)
+    for key in ("accountId", "image", "cluster.administrators"):
+        assert f"learning-platform:aws.{key}" in str(caught.value)
+        # The file says so where the value stands.
+        assert key in (ROOT / f"Pulumi.{stack}.yaml").read_text().split("config:")[0]
+
+
+def test_settings_that_were_filled_in_have_no_placeholders() -> None:
+    require_no_placeholders(read_settings(configuration()))
+    require_no_placeholders(read_settings({}))
+
+
+def test_staging_and_prod_do_not_overlap_so_that_they_can_be_peered() -> None:
+    staging, prod = committed("staging").aws, committed("prod").aws
+    assert staging is not None
+    assert prod is not None
+    assert not staging.cidr.overlaps(prod.cidr)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"image": "latest"}, "aws.image: got 'latest'"),
+        ({"scaling": {"complexity": {"maximum": 0}}}, "aws.scaling.complexity.maximum: got 0"),
+        ({"scaling": {"complexity": {"most": 3}}}, "aws.scaling.complexity.most: unknown key"),
+        (
+            {"scaling": {"complexity": {"minimum": 5, "maximum": 2}}},
+            "takes a minimum that is not above the maximum",
+        ),
+    ],
+)
+def test_an_image_or_scaling_that_cannot_be_is_refused(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(configuration(**changed))
+    assert told in str(caught.value)
