@@ -14,7 +14,9 @@ from alerts.configuration import (
     alertmanager_configuration,
     rule_files,
 )
+from stacks.grafana import Grafana, GrafanaArgs, external_grafana, revealed
 from stacks.kubernetes.cloudwatch import CloudWatch, CloudWatchArgs
+from stacks.kubernetes.grafana_access import grafana_ingress, grafana_login
 from stacks.kubernetes.helm_releases import KUBE_PROMETHEUS_STACK, release
 from stacks.kubernetes.namespaces import MONITORING, namespace
 from stacks.kubernetes.prometheus_resources import (
@@ -32,7 +34,12 @@ from stacks.kubernetes.prometheus_values import (
     PrometheusValues,
     prometheus_values,
 )
-from stacks.settings import MonitoringSettings
+from stacks.settings import (
+    BundledGrafanaSettings,
+    ExternalGrafanaSettings,
+    GrafanaSettings,
+    MonitoringSettings,
+)
 
 PROMETHEUS_URL = f"http://{RELEASE}-prometheus.{MONITORING}.svc:9090"
 """Where Prometheus is inside the cluster: for KEDA, and for a Grafana that runs there."""
@@ -59,6 +66,7 @@ class MonitoringArgs:
     region: str
     cluster_name: pulumi.Input[str]
     durable: bool
+    grafana: GrafanaSettings | None = None
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -76,6 +84,10 @@ class Monitoring(pulumi.ComponentResource):
         self._namespace = namespace(MONITORING, "baseline", children).metadata.name
         nodes = namespace(NODE_EXPORTER_NAMESPACE, "privileged", children)
         secrets = self._declare_secrets()
+        bundled = args.grafana if isinstance(args.grafana, BundledGrafanaSettings) else None
+        login = grafana_login(f"{name}-grafana", self._namespace, children) if bundled else None
+        if login is not None:
+            secrets.append(login.secret)
         self.release = release(
             name,
             KUBE_PROMETHEUS_STACK,
@@ -93,7 +105,7 @@ class Monitoring(pulumi.ComponentResource):
                         NODE_EXPORTER_NAMESPACE,
                         args.application_namespace,
                     ),
-                    grafana=False,
+                    grafana_host=bundled.host if bundled else None,
                 )
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[nodes, *secrets]),
@@ -121,7 +133,41 @@ class Monitoring(pulumi.ComponentResource):
             ),
             children,
         )
+        if bundled is not None and login is not None:
+            self._declare_bundled_grafana(bundled, login.authentication, after)
+        elif isinstance(args.grafana, ExternalGrafanaSettings):
+            external_grafana(
+                f"{name}-grafana",
+                args.stack,
+                args.grafana,
+                args.settings,
+                aws=True,
+                opts=children,
+            )
         self.register_outputs({})
+
+    def _declare_bundled_grafana(
+        self,
+        settings: BundledGrafanaSettings,
+        authentication: pulumi.Input[str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        name = f"{self._name}-grafana"
+        reachable = grafana_ingress(name, settings, self._namespace, opts)
+        Grafana(
+            name,
+            GrafanaArgs(
+                stack=self._args.stack,
+                url=f"https://{settings.host}/",
+                authentication=authentication,
+                prometheus_url=PROMETHEUS_URL,
+                scrape_seconds=self._args.settings.scrape_seconds,
+                webhook_url=revealed(self._args.settings.webhook_url),
+                notification_policy=True,
+                aws=True,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=list(reachable)),
+        )
 
     def _declare_secrets(self) -> list[pulumi.Resource]:
         urls = {

@@ -19,6 +19,7 @@ SELECTED = {"release": RELEASE}
 ALERTMANAGER_SECRET = "alertmanager-configuration"  # noqa: S105, a name
 WEBHOOK_SECRET = "alertmanager-webhook"  # noqa: S105, a name
 GRAFANA_SECRET = "grafana-admin"  # noqa: S105, a name
+GRAFANA_SERVICE = f"{RELEASE}-grafana"
 NODE_EXPORTER_NAMESPACE = "node-exporter"
 
 # EKS runs these itself and shows none of their metrics; DNS and proxy are no pods in Auto Mode.
@@ -54,7 +55,7 @@ LARGE = Size(2, "500m", "2Gi", "4Gi", 50)
 
 @dataclass(frozen=True)
 class PrometheusValues:
-    """The plan of Prometheus, Alertmanager and, if `grafana`, Grafana."""
+    """The plan of Prometheus, Alertmanager and, if it is given a host name, Grafana."""
 
     stack: str
     size: Size
@@ -62,7 +63,7 @@ class PrometheusValues:
     retention_days: int
     storage_class: str
     namespaces: Sequence[str]
-    grafana: bool
+    grafana_host: str | None
 
 
 def prometheus_values(plan: PrometheusValues) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def prometheus_values(plan: PrometheusValues) -> dict[str, Any]:
         },
         "prometheus": {"prometheusSpec": _prometheus(plan)},
         "alertmanager": {"alertmanagerSpec": _alertmanager(plan)},
-        "grafana": _grafana() if plan.grafana else {"enabled": False},
+        "grafana": _grafana(plan.grafana_host) if plan.grafana_host else {"enabled": False},
         "kube-state-metrics": {"resources": _resources("50m", "64Mi", "256Mi")},
         # It sees the node's own processes and files, for which a pod must be privileged: in a
         # namespace where nothing else is.
@@ -133,7 +134,7 @@ def _alertmanager(plan: PrometheusValues) -> dict[str, Any]:
     }
 
 
-def _grafana() -> dict[str, Any]:
+def _grafana(host: str) -> dict[str, Any]:
     """Dashboards and data source come through the API (stacks/grafana.py), not by sidecars."""
     off = {"enabled": False}
     return {
@@ -153,6 +154,7 @@ def _grafana() -> dict[str, Any]:
         "grafana.ini": {
             "analytics": {"check_for_updates": False, "reporting_enabled": False},
             "auth.anonymous": off,
+            "server": {"root_url": f"https://{host}/"},
             "security": {"cookie_secure": True, "disable_gravatar": True},
             "users": {"allow_sign_up": False},
         },

@@ -39,7 +39,13 @@ from stacks.platform import (
     ServiceSpec,
     StepSpec,
 )
-from stacks.settings import LocalSettings, MonitoringSettings
+from stacks.settings import (
+    LOOPBACK,
+    ExternalGrafanaSettings,
+    GrafanaSettings,
+    LocalSettings,
+    MonitoringSettings,
+)
 
 DATABASE = "learning_platform"
 ROLE = "learning_platform"
@@ -103,6 +109,7 @@ class LocalPlatformArgs:
     stack: str
     settings: LocalSettings
     monitoring: MonitoringSettings
+    grafana: GrafanaSettings | None = None
 
 
 class LocalPlatform(pulumi.ComponentResource):
@@ -193,7 +200,8 @@ class LocalPlatform(pulumi.ComponentResource):
         """Declare Prometheus, Alertmanager, and the receiver of alerts where none is configured."""
         webhook = self._declare_webhook()
         alertmanager = self._declare_alertmanager(webhook)
-        self._declare_prometheus(alertmanager)
+        prometheus = self._declare_prometheus(alertmanager)
+        self._declare_grafana(prometheus)
 
     def outputs(self) -> dict[str, pulumi.Input[object]]:
         """Return the addresses of what runs."""
@@ -338,6 +346,8 @@ class LocalPlatform(pulumi.ComponentResource):
     def _declare_alertmanager(self, webhook: pulumi.Input[str]) -> Service:
         data = self._data("alertmanager")
         directory = self._layout.service("alertmanager")
+        url = self._args.monitoring.heartbeat_url
+        heartbeat = None if url is None else pulumi.Output.secret(url.get_secret_value())
         return self._run(
             "alertmanager",
             ServiceArgs(
@@ -354,8 +364,14 @@ class LocalPlatform(pulumi.ComponentResource):
                 ),
                 files={
                     "webhook.url": webhook,
+                    **({"heartbeat.url": heartbeat} if heartbeat is not None else {}),
                     "alertmanager.yml": alertmanager_configuration(
-                        AlertmanagerSettings(webhook_url_file=directory / "webhook.url")
+                        AlertmanagerSettings(
+                            webhook_url_file=directory / "webhook.url",
+                            heartbeat_url_file=(
+                                directory / "heartbeat.url" if heartbeat is not None else None
+                            ),
+                        )
                     ),
                 },
                 readiness=Readiness(
@@ -364,7 +380,7 @@ class LocalPlatform(pulumi.ComponentResource):
             ),
         )
 
-    def _declare_prometheus(self, alertmanager: Service) -> None:
+    def _declare_prometheus(self, alertmanager: Service) -> Service:
         data = self._data("prometheus")
         directory = self._layout.service("prometheus")
         targets = {
@@ -387,7 +403,7 @@ class LocalPlatform(pulumi.ComponentResource):
                 )
             )
 
-        self._run(
+        return self._run(
             "prometheus",
             ServiceArgs(
                 supervisor=self._supervisor.directory,
@@ -413,6 +429,24 @@ class LocalPlatform(pulumi.ComponentResource):
                 ),
             ),
             after=[alertmanager, *self._services],
+        )
+
+    def _declare_grafana(self, prometheus: Service) -> None:
+        """Declare what the stack has in a Grafana, where one is configured."""
+        settings = self._args.grafana
+        if not isinstance(settings, ExternalGrafanaSettings):
+            return
+        # Imported where there is one: its SDK takes its time.
+        from stacks.grafana import external_grafana
+
+        external_grafana(
+            f"{self._name}-grafana",
+            self._args.stack,
+            settings,
+            self._args.monitoring,
+            aws=False,
+            opts=self._options(depends_on=[prometheus]),
+            prometheus_url=self._url("prometheus") if settings.url.host in LOOPBACK else None,
         )
 
     def _tool(self, name: str) -> str:
