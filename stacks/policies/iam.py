@@ -22,6 +22,16 @@ RESOURCE_POLICIES = {
     "aws:s3/bucketPolicy:BucketPolicy": "policy",
     "aws:secretsmanager/secretPolicy:SecretPolicy": "policy",
 }
+RESOURCELESS = frozenset(
+    {
+        "cloudwatch:GetMetricData",
+        "cloudwatch:GetMetricStatistics",
+        "cloudwatch:ListMetrics",
+        "tag:GetResources",
+    }
+)
+"""Actions that AWS knows no resource of, by its service authorization reference: reading only."""
+
 TOO_MUCH = ("AdministratorAccess", "IAMFullAccess", "PowerUserAccess")
 
 
@@ -45,7 +55,8 @@ def no_wildcard_iam(resource: Resource, _: Surroundings) -> Iterator[str]:
                 yield f"allows the action {action}"
         if "NotAction" in statement or "NotResource" in statement:
             yield "allows all but what it names"
-        if "*" in known_list(statement.get("Resource")):
+        unbounded = set(known_list(statement.get("Action"))) - RESOURCELESS
+        if "*" in known_list(statement.get("Resource")) and unbounded:
             yield "allows actions on every resource"
 
 

@@ -156,6 +156,11 @@ BREAKS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "no-wildcard-iam",
         "aws:iam/policy:Policy",
+        {"policy": allowing(Action=["tag:GetResources", "s3:GetObject"], Resource=["*"])},
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/policy:Policy",
         {"policy": allowing(NotAction=["iam:CreateUser"], Resource=["arn:aws:s3:::b"])},
     ),
     (
@@ -246,6 +251,11 @@ def test_a_public_cluster_for_everybody_is_found_in_what_the_components_declare(
     assert violations(Resource(declared.type, "cluster", declared.inputs), STAGING) == []
     opened = {**declared.inputs, "vpcConfig": {"publicAccessCidrs": ["0.0.0.0/0"]}}
     assert broken(Resource(declared.type, "cluster", opened), STAGING) == {"no-open-cluster"}
+
+
+def test_what_has_no_resource_to_name_may_name_all() -> None:
+    policy = allowing(Action=["tag:GetResources", "cloudwatch:ListMetrics"], Resource=["*"])
+    assert violations(Resource("aws:iam/policy:Policy", "read", {"policy": policy}), PROD) == []
 
 
 def test_inputs_are_taken_over_with_what_is_not_known_marked() -> None:
