@@ -102,6 +102,8 @@ class _Cloud(mocks.Mocks):
             case "aws:elasticache/replicationGroup:ReplicationGroup":
                 state["replicationGroupId"] = args.name
                 state["primaryEndpointAddress"] = f"{args.name}.cache.test"
+            case "kubernetes:networking.k8s.io/v1:Ingress":
+                state["status"] = {"loadBalancer": {"ingress": [{"hostname": "internal-alb.test"}]}}
             case "aws:kms/key:Key":
                 state["keyId"] = f"key-{args.name}"
             case "aws:ec2/eip:Eip":
