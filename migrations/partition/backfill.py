@@ -26,6 +26,7 @@ from migrations.partition.phases import Phase
 from migrations.partition.plan import has_key_index, same_shape
 from migrations.partition.progress import Progress
 from migrations.partition.statements import names_list, template
+from migrations.partition.sync import create_forward_functions, shorten
 from migrations.partition.throttle import Throttle
 
 SLICE_SECONDS = 1.0
@@ -86,11 +87,14 @@ def backfill(engine: Engine) -> Outcome:
         rows_a_month=max(1, old.rows_estimated // max(1, len(months))),
     )
     work.throttle.begin(connection)
+    with connection.transaction():
+        create_forward_functions(engine, connection, record, old)
     bring_live(work, todo)
     progress.finish()
     with connection.transaction():
         bookkeeping.note_copied(connection, record.id)
         bookkeeping.set_phase(connection, record.id, Phase.BACKFILL)
+    shorten(engine, record, old)
     engine.reporter.say(progress.line())
     already = f"; {len(months) - len(todo)} were live before" if len(todo) < len(months) else ""
     return Outcome(

@@ -23,13 +23,23 @@ from migrations.partition.names import PARTITIONED, fitted
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
 from migrations.partition.script import Script
-from migrations.partition.statements import OPERATIONS, names_list, raw, template
+from migrations.partition.statements import (
+    OPERATIONS,
+    function_settings,
+    names_list,
+    raw,
+    template,
+    transition_table,
+)
 from migrations.partition.swap import cutover_swap, rollback_swap, swap
 from migrations.partition.sync import (
+    assignments,
     create_forward_functions,
     create_triggers,
     create_truncate_function,
     drop_triggers,
+    has_time_zone,
+    is_in_place,
     key_columns,
     touched,
 )
@@ -38,6 +48,7 @@ MOST_CHANGES = 1_000
 """Changes that are drained while everybody waits for the table."""
 
 _PATIENCE_SECONDS = 0.5
+_DOUBLINGS = 4
 _STRICT_ATTEMPTS = 20
 
 # Transactions whose snapshots are older than what the new table holds, or that hold the table.
@@ -87,6 +98,7 @@ def cutover(engine: Engine) -> Outcome:
     prepared = _Prepared(engine, names.table, names.partitioned_name, _cutover_script, old, new)
 
     def before() -> None:
+        prepared.begin_try()
         backfill_added(engine, old, record)
         drain_live_months(engine, old, record.id)
         keys = homeless_keys(engine, drain, connection)
@@ -96,8 +108,7 @@ def cutover(engine: Engine) -> Outcome:
                 f" {engine.spec.key} is missing or out of range; give them one, or delete them: "
                 + ", ".join(keys)
             )
-        _wait_for_long_transactions(engine)
-
+        _wait_for_long_transactions(engine, prepared.seconds)
         prepared.refresh()
 
     def swap_tables(session: psycopg.Connection) -> None:
@@ -166,9 +177,27 @@ class _Prepared:
     old: Table
     new: Table
     script: Script = field(default_factory=Script)
+    seconds: float = 0
+    """How long this try may wait for its locks, and others behind it."""
     _locks: list[sql.Composed] = field(default_factory=list[sql.Composed])
-    _milliseconds: int = 0
+    _tries: int = 0
     _version: str | None = None
+
+    def begin_try(self) -> None:
+        """Begin a try, more patient than those before: the last ones wait a whole lock timeout.
+
+        Most tables are free within moments; where one is not, because somebody reads it for long,
+        writers should not queue up behind us to find that out.
+        """
+        attempts = self.engine.options.attempts
+        left = max(0, attempts - 1 - self._tries)
+        halvings = min(_DOUBLINGS, left * (_DOUBLINGS + 1) // attempts)
+        # The session's, which may be less than the option.
+        row = self.engine.connection.execute(
+            "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
+        ).fetchone()
+        self.seconds = (row[0] if row else 0) / 1000 / 2**halvings
+        self._tries += 1
 
     def _present(self, connection: psycopg.Connection) -> str:
         schema = self.engine.names.schema
@@ -186,10 +215,6 @@ class _Prepared:
         self.old, self.new = (_checked if self.build is _cutover_script else _shapes)(self.engine)
         self.script = self.build(self.engine, self.old, self.new)
         self._locks = _lock_statements(connection, *self._in_order())
-        row = connection.execute(
-            "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
-        ).fetchone()
-        self._milliseconds = row[0] if row else self.engine.options.lock_timeout_milliseconds
         self._version = present
 
     def _in_order(self) -> tuple[Table, Table]:
@@ -198,8 +223,8 @@ class _Prepared:
         return both[self.live], both[self.other]
 
     def lock(self, session: psycopg.Connection) -> None:
-        """Take all locks, within one lock timeout for all together: nobody waits for us longer."""
-        deadline = time.monotonic() + self._milliseconds / 1000
+        """Take all locks, within one time for all together: nobody waits for us longer."""
+        deadline = time.monotonic() + self.seconds
         for statement in self._locks:
             left = max(1, int((deadline - time.monotonic()) * 1000))
             session.execute(
@@ -259,16 +284,16 @@ def _referenced(session: psycopg.Connection, *tables: Table) -> list[sql.Identif
     return lockable
 
 
-def _wait_for_long_transactions(engine: Engine) -> None:
+def _wait_for_long_transactions(engine: Engine, seconds: float) -> None:
     """Wait a moment, blocking nobody, for transactions that would be in the way, or misled.
 
-    Raises NotYet naming them. Those of other roles are seen only by members of
-    pg_read_all_stats.
+    In the way is who holds the table for longer than `seconds` already. Raises NotYet naming them.
+    Those of other roles are seen only by members of pg_read_all_stats.
     """
     record = bookkeeping.find(engine.connection, engine.spec)
     parameters = {
         "copied_at": record.copied_at if record else None,
-        "seconds": engine.options.lock_timeout_milliseconds / 1000,
+        "seconds": seconds,
         "relation": engine.names.live.as_string(),
     }
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -394,20 +419,26 @@ def finish_foreign_keys(engine: Engine, record: Record) -> bool:
 def _create_reverse_functions(engine: Engine, old: Table) -> None:
     """Create the functions of the reverse triggers; they name tables as they will be called."""
     names, session = engine.names, engine.connection
+    primary_key = key_columns(old)
     for operation in OPERATIONS:
         parts = {
             "retired": names.retired,
             "live": names.live,
             "columns": names_list(old.stored_columns),
-            "primary_key": names_list(key_columns(old)),
+            "primary_key": names_list(primary_key),
             "key": engine.key,
             "touched_rows": touched(operation, old, engine.spec.key),
+            "assignments": assignments(old, primary_key),
         }
         kind = "insert" if operation == "insert" else "change"
         session.execute(
             template(
                 "cutover_reverse_function",
                 function=names.function("reverse", operation),
+                settings=function_settings(has_time_zone(old, engine.spec.key), True),
+                transition_table=transition_table(operation),
+                is_in_place=is_in_place(operation, old, primary_key),
+                in_place=template(f"cutover_reverse_{operation}_in_place", **parts),
                 apply=template(f"cutover_reverse_{kind}", **parts),
             )
         )
@@ -443,7 +474,11 @@ def rollback(engine: Engine) -> Outcome:
         bookkeeping.set_phase(session, record.id, Phase.VERIFY, done=False)
         bookkeeping.update(session, record.id, cut_over_at=None, foreign_keys_validated=False)
 
-    in_short_transaction(engine, "rollback", swap_back, table_id=record.id, before=prepared.refresh)
+    def before() -> None:
+        prepared.begin_try()
+        prepared.refresh()
+
+    in_short_transaction(engine, "rollback", swap_back, table_id=record.id, before=before)
     return Outcome(
         "done",
         f"{engine.spec.table} is the old table again, with every row;"

@@ -46,6 +46,9 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "drain_delete",
         "drain_insert",
         "backfill_live",
+        "-- The triggers of sync look which months are live; once all are, they begin with:",
+        "sync_first_insert",
+        "sync_first_update",
     ),
     Phase.VERIFY: (
         "-- BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; pg_export_snapshot()",
@@ -116,6 +119,33 @@ def touched_rows(
     }[operation]
 
 
+def transition_table(operation: str) -> sql.SQL:
+    """Return the name of the transition table with a statement's rows, new ones where there are."""
+    return sql.SQL("old_rows" if operation == "delete" else "new_rows")
+
+
+def function_settings(has_time_zone: bool, is_planned: bool) -> sql.SQL:
+    """Return the settings of a trigger function: each of them costs every write something.
+
+    `is_planned`: it finds few rows among many, never by a scan, whatever the statistics say.
+    """
+    zone = "\nSET timezone = 'UTC'" if has_time_zone else ""
+    planner = (
+        "\nSET enable_seqscan = off SET enable_hashjoin = off"
+        " SET enable_mergejoin = off SET jit = off"
+        if is_planned
+        else ""
+    )
+    return raw(zone + planner)
+
+
+def in_place_condition(unique: sql.Composable) -> sql.Composed:
+    """Return the condition that an update changed none of the columns `unique`."""
+    return sql.SQL(
+        "NOT EXISTS (SELECT {unique} FROM new_rows EXCEPT SELECT {unique} FROM old_rows)"
+    ).format(unique=unique)
+
+
 def phase_sql(spec: Spec, phase: Phase) -> str:
     """Return the SQL that a phase will run, readable, from the spec alone.
 
@@ -156,6 +186,9 @@ def _placeholders(
         "log": names.log,
         "key": key,
         "primary_key": primary_key,
+        "whole_key": sql.SQL("<primary key>, {}").format(key),
+        "assignments": sql.SQL("<column> = excluded.<column>"),
+        "is_in_place": in_place_condition(sql.SQL("<primary key>, {}").format(key)),
         "primary_key_definitions": sql.SQL("<columns of the primary key, with their types>"),
         "columns": sql.SQL("<columns>"),
         "hashed_columns": sql.SQL("<columns>"),
@@ -186,9 +219,26 @@ def _placeholders(
     }
     direction = "forward" if phase is Phase.SYNC else "reverse"
     if entry in ("sync_function", "cutover_reverse_function"):
+        unique = parts["whole_key"] if phase is Phase.SYNC else primary_key
+        kind = "sync" if phase is Phase.SYNC else "cutover_reverse"
         return [
             parts
             | {
+                "first": template(
+                    "sync_first_log",
+                    **parts,
+                    touched_rows=touched_rows(operation, primary_key, key),
+                )
+                if phase is Phase.SYNC
+                else sql.SQL(""),
+                "settings": function_settings(
+                    True, phase is not Phase.SYNC or operation == "delete"
+                ),
+                "transition_table": transition_table(operation),
+                "is_in_place": in_place_condition(unique)
+                if operation == "update"
+                else sql.SQL("true"),
+                "in_place": template(f"{kind}_{operation}_in_place", **parts),
                 "function": names.function(direction, operation),
                 "operation": sql.SQL(operation.upper()),  # pyright: ignore[reportArgumentType]
                 "touched_rows": touched_rows(operation, primary_key, key),

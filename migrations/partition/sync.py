@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from datetime import date
+from typing import Literal
 
 import psycopg
 from psycopg import sql
 
-from migrations.partition import bookkeeping, definitions
+from migrations.partition import bookkeeping, calendar, definitions
 from migrations.partition.bookkeeping import Record
 from migrations.partition.catalogue import Table, read_table
 from migrations.partition.engine import Engine, Outcome
@@ -18,7 +21,26 @@ from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
 from migrations.partition.prepare import drop_months
 from migrations.partition.script import Executes
-from migrations.partition.statements import OPERATIONS, names_list, template, touched_rows
+from migrations.partition.statements import (
+    OPERATIONS,
+    function_settings,
+    in_place_condition,
+    names_list,
+    template,
+    touched_rows,
+)
+
+NEVER = sql.SQL("false")
+
+_PATIENCE_SECONDS = 1.0
+
+_OLD_SNAPSHOTS = """
+SELECT pg_has_role('pg_read_all_stats', 'USAGE') AND NOT EXISTS (
+    SELECT FROM pg_stat_activity AS a, partitioning.tables AS t
+    WHERE t.id = %s AND a.datname = current_database() AND a.backend_type = 'client backend'
+        AND a.pid <> pg_backend_pid() AND a.backend_xmin IS NOT NULL
+        AND a.xact_start <= t.copied_at)
+"""
 
 
 def sync(engine: Engine) -> Outcome:
@@ -31,7 +53,7 @@ def sync(engine: Engine) -> Outcome:
     def begin(connection: psycopg.Connection) -> None:
         begun = replace(record, generation=record.generation + 1)
         bookkeeping.update(connection, record.id, generation=begun.generation)
-        create_forward_functions(engine, connection, begun, old)
+        create_forward_functions(engine, connection, begun, old, "none")
         create_triggers(connection, engine.names, engine.names.live, "forward")
         bookkeeping.set_phase(connection, record.id, Phase.SYNC)
 
@@ -48,31 +70,91 @@ def key_columns(table: Table) -> list[str]:
 
 
 def create_forward_functions(
-    engine: Engine, connection: psycopg.Connection, record: Record, table: Table
+    engine: Engine,
+    connection: psycopg.Connection,
+    record: Record,
+    table: Table,
+    live: Literal["none", "some"] | tuple[date, date] = "some",
 ) -> None:
-    """Create the trigger functions that mirror the old table into the new one."""
+    """Create the trigger functions that mirror the old table into the new one.
+
+    `live` is what every writer may know of the months: that none is live, or all from a first one
+    to before a last one. With `some` each statement looks.
+    """
     names = engine.names
-    primary_key = names_list(key_columns(table))
+    unique = _whole_key(table, engine.spec.key)
     for operation in OPERATIONS:
+        parts: dict[str, sql.Composable] = {
+            "function": names.function("forward", operation),
+            "operation": sql.SQL(operation.upper()),  # pyright: ignore[reportArgumentType]
+            "settings": function_settings(
+                has_time_zone(table, engine.spec.key), operation == "delete"
+            ),
+            "key": engine.key,
+            "primary_key": names_list(key_columns(table)),
+            "whole_key": names_list(unique),
+            "touched_rows": touched(operation, table, engine.spec.key),
+            "is_in_place": is_in_place(operation, table, unique),
+            "assignments": assignments(table, unique),
+            "lock_class": sql.Literal(month_class(record.id)),
+            "table_id": sql.Literal(record.id),
+            "generation": sql.Literal(record.generation),
+            "schema": sql.Identifier(names.schema),
+            "partitioned": names.partitioned,
+            "live": names.live,
+            "log": names.log,
+            "columns": names_list(table.stored_columns),
+        }
         connection.execute(
             template(
                 "sync_function",
-                function=names.function("forward", operation),
-                operation=sql.SQL(operation.upper()),  # pyright: ignore[reportArgumentType]
-                key=engine.key,
-                primary_key=primary_key,
-                touched_rows=touched(operation, table, engine.spec.key),
-                lock_class=sql.Literal(month_class(record.id)),
-                table_id=sql.Literal(record.id),
-                generation=sql.Literal(record.generation),
-                schema=sql.Identifier(names.schema),
-                partitioned=names.partitioned,
-                live=names.live,
-                log=names.log,
-                columns=names_list(table.stored_columns),
+                first=_first(operation, parts, live),
+                in_place=template(f"sync_{operation}_in_place", **parts),
+                **parts,
             )
         )
     create_truncate_function(connection, names, "forward")
+
+
+def _first(
+    operation: str,
+    parts: dict[str, sql.Composable],
+    live: Literal["none", "some"] | tuple[date, date],
+) -> sql.Composable:
+    """Return what a trigger function tries first: the short way, where the months are known."""
+    if live == "none":
+        return template("sync_first_log", **parts)
+    if live == "some" or operation == "delete" or parts["is_in_place"] == NEVER:
+        return sql.SQL("-- Some months are live.")
+    lower, upper = (sql.Literal(month.isoformat()) for month in live)
+    return template(f"sync_first_{operation}", **parts, lower=lower, upper=upper)
+
+
+def shorten(engine: Engine, record: Record, table: Table) -> bool:
+    """Let the triggers look no more which months are live, if all are; return whether they do so.
+
+    They must not while a snapshot is older than what was copied: to its owner the copied rows are
+    not there. Nor where this role may not see the transactions of others.
+    """
+    connection = engine.connection
+    months = bookkeeping.months(connection, record.id)
+    all_live = all(month.state == "live" for month in months)
+    known = [month.month for month in months]
+    if not all_live or known != calendar.through(known[0], known[-1]):
+        return False
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        row = connection.execute(_OLD_SNAPSHOTS, [record.id]).fetchone()
+        if row is None or row[0]:
+            break
+        engine.check_stop()
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    live = (known[0], calendar.plus(known[-1], 1))
+    with connection.transaction():
+        create_forward_functions(engine, connection, record, table, live)
+    return True
 
 
 def touched(operation: str, table: Table, key: str) -> sql.Composable:
@@ -81,6 +163,48 @@ def touched(operation: str, table: Table, key: str) -> sql.Composable:
     # The key may be part of the primary key already.
     others = [column for column in columns if column != key]
     return touched_rows(operation, names_list(others), sql.Identifier(key))
+
+
+def has_time_zone(table: Table, key: str) -> bool:
+    """Tell whether the key's month depends on the session's time zone."""
+    column = table.column(key)
+    return column is None or column.base_type == "timestamp with time zone"
+
+
+def _whole_key(table: Table, key: str) -> list[str]:
+    """Return the columns of the new table's primary key."""
+    columns = key_columns(table)
+    return columns if key in columns else [*columns, key]
+
+
+def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composable:
+    """Return the condition under which a statement is mirrored without another look at the table.
+
+    `unique` are the columns that tell the copy's rows apart. An update can replace them in place
+    unless it changes these, or other constraints demand that all rows leave before others come.
+    """
+    if operation != "update":
+        return sql.SQL("true")
+    others = any(index.is_unique and not index.is_primary for index in table.indexes)
+    excluding = any(index.is_exclusion for index in table.indexes)
+    deferrable = table.primary_key is not None and table.primary_key.is_deferrable
+    if others or excluding or deferrable or not _assigned(table, unique):
+        return NEVER
+    return in_place_condition(names_list(unique))
+
+
+def assignments(table: Table, unique: list[str]) -> sql.Composable:
+    """Return what an update sets in the copy's rows."""
+    return sql.SQL(", ").join(
+        sql.SQL("{column} = excluded.{column}").format(column=sql.Identifier(column))
+        for column in _assigned(table, unique)
+    )
+
+
+def _assigned(table: Table, unique: list[str]) -> list[str]:
+    # GENERATED ALWAYS AS IDENTITY cannot be updated, so it has not changed either.
+    fixed = {column.name for column in table.columns if column.identity == "a"}
+    return [column for column in table.stored_columns if column not in {*unique, *fixed}]
 
 
 def create_truncate_function(connection: psycopg.Connection, names: Names, direction: str) -> None:

@@ -26,7 +26,7 @@ from migrations.partition.progress import Progress
 from migrations.partition.repair import repair
 from migrations.partition.statements import names_list, template
 from migrations.partition.statistics import analyze
-from migrations.partition.sync import key_columns
+from migrations.partition.sync import key_columns, shorten
 
 BLOCKS = 16_384
 """Pages of a table fingerprinted in one statement: 128 MB."""
@@ -119,6 +119,7 @@ def verify(engine: Engine) -> Outcome:
         )
     if record.phase is not Phase.CUTOVER:
         analyze(engine, new)
+        shorten(engine, record, old)
     with connection.transaction():
         bookkeeping.update(
             connection,

@@ -1,0 +1,1 @@
+DELETE FROM {retired} WHERE ({primary_key}) IN (SELECT {primary_key} FROM old_rows)

@@ -1,0 +1,2 @@
+INSERT INTO {retired} ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT {columns} FROM new_rows

@@ -1,0 +1,3 @@
+INSERT INTO {retired} ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT {columns} FROM new_rows
+            ON CONFLICT ({primary_key}) DO UPDATE SET {assignments}

@@ -1,0 +1,3 @@
+INSERT INTO {partitioned} ({columns}) OVERRIDING SYSTEM VALUE
+            SELECT {columns} FROM new_rows
+            ON CONFLICT DO NOTHING
