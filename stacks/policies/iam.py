@@ -32,6 +32,11 @@ RESOURCELESS = frozenset(
 )
 """Actions that AWS knows no resource of, by its service authorization reference: reading only."""
 
+WITHOUT_RESOURCES = frozenset(
+    {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
+)
+"""Actions that only read, and that AWS knows no resources for: they take `*` or nothing."""
+
 TOO_MUCH = ("AdministratorAccess", "IAMFullAccess", "PowerUserAccess")
 
 
@@ -50,7 +55,8 @@ def _wild(action: str) -> bool:
 @rule("no-wildcard-iam", "permissions name actions and resources", *IDENTITY_POLICIES)
 def no_wildcard_iam(resource: Resource, _: Surroundings) -> Iterator[str]:
     for statement in _allowing(resource.given(IDENTITY_POLICIES[resource.type])):
-        for action in known_list(statement.get("Action")):
+        actions = known_list(statement.get("Action"))
+        for action in actions:
             if _wild(action):
                 yield f"allows the action {action}"
         if "NotAction" in statement or "NotResource" in statement:
