@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from stacks.policies import aws, iam, kubernetes
+from stacks.policies import aws, cluster, iam, kubernetes, secrets
 from stacks.policies.rule import UNKNOWN, Resource, Rule, Surroundings
 
 __all__ = ["RULES", "UNKNOWN", "Resource", "Rule", "Surroundings", "violations"]
 
-RULES: tuple[Rule, ...] = (*aws.RULES, *iam.RULES, *kubernetes.RULES)
+RULES: tuple[Rule, ...] = (
+    *aws.RULES,
+    *iam.RULES,
+    *kubernetes.RULES,
+    *cluster.RULES,
+    *secrets.RULES,
+)
 
 
 def violations(resource: Resource, surroundings: Surroundings) -> list[str]:

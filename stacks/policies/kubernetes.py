@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stacks.policies.rule import UNKNOWN, Resource, Surroundings, known_list, known_map, rule
+
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 WORKLOADS = {
     "kubernetes:apps/v1:DaemonSet": ("spec", "template", "spec"),
@@ -18,14 +21,16 @@ WORKLOADS = {
 """Where each kind of workload has its pod's specification."""
 
 
-def _pod(resource: Resource) -> Mapping[str, Any]:
+def pod_of(resource: Resource) -> Mapping[str, Any]:
+    """Return the specification of a workload's pod, as far as it is known."""
     found = resource.inputs
     for key in WORKLOADS[resource.type]:
         found = known_map(found.get(key))
     return found
 
 
-def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the containers of a pod that are known."""
     for key in ("initContainers", "containers"):
         for container in known_list(pod.get(key)):
             if container is not UNKNOWN:
@@ -34,7 +39,7 @@ def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @rule("limits", "every container has requests and a memory limit", *WORKLOADS)
 def limits(resource: Resource, _: Surroundings) -> Iterator[str]:
-    for container in _containers(_pod(resource)):
+    for container in containers(pod_of(resource)):
         if container.get("resources") is UNKNOWN:
             continue
         resources = known_map(container.get("resources"))
@@ -45,20 +50,17 @@ def limits(resource: Resource, _: Surroundings) -> Iterator[str]:
             yield f"{container.get('name')} has no limit of memory"
 
 
-@rule("known-image", "an image is named by its digest or a version, never by latest", *WORKLOADS)
+@rule("known-image", "an image is named by its digest, which no push changes", *WORKLOADS)
 def known_image(resource: Resource, _: Surroundings) -> Iterator[str]:
-    for container in _containers(_pod(resource)):
+    for container in containers(pod_of(resource)):
         image = container.get("image")
-        if not isinstance(image, str) or "@sha256:" in image:
-            continue
-        tag = image.rsplit("/", 1)[-1].partition(":")[2]
-        if tag in ("", "latest"):
+        if isinstance(image, str) and not _DIGEST.search(image):
             yield f"{container.get('name')} runs {image}"
 
 
 @rule("restricted-pod", "pods meet the standard `restricted`, their root read-only", *WORKLOADS)
 def restricted_pod(resource: Resource, _: Surroundings) -> Iterator[str]:
-    pod = _pod(resource)
+    pod = pod_of(resource)
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(key):
             yield f"{key} is set"
@@ -67,7 +69,7 @@ def restricted_pod(resource: Resource, _: Surroundings) -> Iterator[str]:
     if pod.get("securityContext") is UNKNOWN:
         return
     common = known_map(pod.get("securityContext"))
-    for container in _containers(pod):
+    for container in containers(pod):
         if container.get("securityContext") is UNKNOWN:
             continue
         name, context = container.get("name"), known_map(container.get("securityContext"))

@@ -20,7 +20,8 @@ from stacks.settings import (
     MonitoringSettings,
 )
 from tests.stacks.aws.mocks import ACCOUNT, REGION, Declarations, Declared, declare
-from tests.stacks.test_monitoring import KUBERNETES_VERSION, WEBHOOK, is_secret, plain, values
+from tests.stacks.inputs import hidden, is_secret, plain
+from tests.stacks.test_monitoring import KUBERNETES_VERSION, WEBHOOK, values
 
 TOKEN = "glsa_canary-token"
 PASSWORD = "generated-password"
@@ -250,14 +251,3 @@ def test_with_a_zone_the_name_points_at_the_load_balancer() -> None:
 
 def holders(declared: Declarations, canary: str) -> set[str]:
     return {each.name for each in declared.resources if canary in json.dumps(plain(each.inputs))}
-
-
-def hidden(value: Any) -> Any:
-    """Return inputs as they are shown: secrets hidden."""
-    if is_secret(value):
-        return "[secret]"
-    if isinstance(value, Mapping):
-        return {key: hidden(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [hidden(inner) for inner in value]
-    return value

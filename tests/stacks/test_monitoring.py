@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,12 @@ from stacks.settings import MonitoringSettings
 from tests.conftest import Tools
 from tests.stacks.aws.mocks import ACCOUNT, REGION, Declarations, declare
 from tests.stacks.custom_resources import problems, schemas
+from tests.stacks.inputs import is_secret, plain
 
 SERVICES = ("complexity", "exporter", "fsrs-optimization", "scheduler")
 WEBHOOK = "https://hooks.example.org/services/T0/B0/canary-webhook"
 HEARTBEAT = "https://switch.example.org/canary-heartbeat"
 KUBERNETES_VERSION = "1.35"
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
-"""What Pulumi marks a value that is no plain one by, secrets among them, on the wire."""
 
 
 def monitored(*, durable: bool = True, **changed: Any) -> Declarations:
@@ -59,24 +58,6 @@ def monitored(*, durable: bool = True, **changed: Any) -> Declarations:
 @pytest.fixture(scope="module")
 def prod() -> Declarations:
     return monitored()
-
-
-def is_secret(value: Any) -> bool:
-    """Tell whether an input is marked as secret to the engine."""
-    return isinstance(value, Mapping) and _SIGNATURE in value
-
-
-def plain(value: Any) -> Any:
-    """Return inputs with their secrets readable; on the wire every number is a float."""
-    if is_secret(value):
-        return plain(value["value"])
-    if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def of_kind(declarations: Declarations, kind: str) -> dict[str, dict[str, Any]]:

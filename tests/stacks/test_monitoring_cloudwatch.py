@@ -19,7 +19,8 @@ from stacks.kubernetes.cloudwatch import (
 )
 from stacks.policies import Resource, Surroundings, violations
 from tests.stacks.aws.mocks import ACCOUNT, REGION, Declarations
-from tests.stacks.test_monitoring import monitored, of_kind, plain, values
+from tests.stacks.inputs import plain
+from tests.stacks.test_monitoring import monitored, of_kind, values
 
 
 @pytest.fixture(scope="module")

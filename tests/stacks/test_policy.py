@@ -12,7 +12,8 @@ from stacks.policies import RULES, UNKNOWN, Resource, Surroundings, violations
 from stacks.policies.aws import REQUIRED_TAGS
 from stacks.policies.kubernetes import WORKLOADS
 from stacks.policy import plain
-from tests.stacks.aws.mocks import foundation, foundation_with, settings
+from tests.stacks.aws.mocks import foundation_with, settings, whole
+from tests.stacks.inputs import plain as readable
 
 PROD, STAGING = Surroundings(durable=True), Surroundings(durable=False)
 
@@ -51,7 +52,7 @@ REPOSITORY: dict[str, Any] = {
 }
 CONTAINER: dict[str, Any] = {
     "name": "worker",
-    "image": "registry.test/workers@sha256:0123",
+    "image": f"registry.test/workers@sha256:{'0123456789abcdef' * 4}",
     "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
     "securityContext": {
         "runAsNonRoot": True,
@@ -72,11 +73,45 @@ def allowing(**statement: Any) -> str:
     return json.dumps({"Statement": [{"Effect": "Allow", **statement}]})
 
 
+RELEASE: dict[str, Any] = {
+    "version": "1.2.3",
+    "repositoryOpts": {"repo": "https://charts.test"},
+    "values": {"admin": {"existingSecret": "admin", "passwordKey": "password"}},
+}
+ALB = "alb.ingress.kubernetes.io"
+INGRESS_ANNOTATIONS = {
+    f"{ALB}/scheme": "internal",
+    f"{ALB}/certificate-arn": "arn",
+    f"{ALB}/listen-ports": '[{"HTTPS": 443}]',
+    f"{ALB}/inbound-cidrs": "10.0.0.0/8",
+}
+
+
+def ingress(**changed: str) -> dict[str, Any]:
+    added = {f"{ALB}/{key.replace('_', '-')}": value for key, value in changed.items()}
+    return {"metadata": {"annotations": {**INGRESS_ANNOTATIONS, **added}}}
+
+
+def with_variable(name: str, value: Any) -> dict[str, Any]:
+    return deployment({"env": [{"name": name, "value": value}]})
+
+
 DB, QUEUE = "aws:rds/instance:Instance", "aws:elasticache/replicationGroup:ReplicationGroup"
 EKS, ECR = "aws:eks/cluster:Cluster", "aws:ecr/repository:Repository"
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+CHART = "kubernetes:helm.sh/v3:Release"
+CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
+NAMESPACE = "kubernetes:core/v1:Namespace"
+STORAGE = "kubernetes:storage.k8s.io/v1:StorageClass"
+WAY_IN = "kubernetes:networking.k8s.io/v1:Ingress"
 TAGS = json.dumps({"tags": dict.fromkeys(REQUIRED_TAGS, "x")})
+
+OUR_WORKLOADS = {
+    "kubernetes:apps/v1:Deployment",
+    "kubernetes:batch/v1:CronJob",
+    "kubernetes:batch/v1:Job",
+}
 
 KEEPS: list[tuple[str, dict[str, Any]]] = [
     (DB, INSTANCE),
@@ -87,6 +122,22 @@ KEEPS: list[tuple[str, dict[str, Any]]] = [
     (DEPLOYMENT, deployment()),
     (INGRESS, {"referencedSecurityGroupId": UNKNOWN}),
     ("aws:iam/rolePolicy:RolePolicy", {"policy": UNKNOWN}),
+    (DEPLOYMENT, with_variable("DATABASE_URL", "postgresql://workers@db.test:5432/app")),
+    (DEPLOYMENT, with_variable("DATABASE_MASTER_SECRET_ARN", "arn:aws:secretsmanager:test")),
+    (DEPLOYMENT, with_variable("REDIS_PASSWORD", UNKNOWN)),
+    (
+        DEPLOYMENT,
+        deployment(
+            {"env": [{"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "q"}}}]}
+        ),
+    ),
+    (CHART, RELEASE),
+    (CHART, {**RELEASE, "values": UNKNOWN}),
+    (CONFIG_MAP, {"data": {"prometheus.yml": "url_file: /etc/secrets/url"}}),
+    (NAMESPACE, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}),
+    (STORAGE, {"parameters": {"encrypted": "true"}}),
+    (WAY_IN, ingress()),
+    (WAY_IN, {"metadata": {"annotations": UNKNOWN}}),
 ]
 
 BREAKS: list[tuple[str, str, dict[str, Any]]] = [
@@ -182,6 +233,38 @@ BREAKS: list[tuple[str, str, dict[str, Any]]] = [
     ("limits", DEPLOYMENT, deployment({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}})),
     ("known-image", DEPLOYMENT, deployment({"image": "registry.test:5000/workers"})),
     ("known-image", DEPLOYMENT, deployment({"image": "workers:latest"})),
+    ("known-image", DEPLOYMENT, deployment({"image": "workers:1.2.3"})),
+    ("known-image", DEPLOYMENT, deployment({"image": "workers@sha256:0123"})),
+    ("no-secret-in-sight", DEPLOYMENT, with_variable("REDIS_PASSWORD", "hunter2")),
+    ("no-secret-in-sight", DEPLOYMENT, with_variable("AWS_SECRET_ACCESS_KEY", "hunter2")),
+    ("no-secret-in-sight", DEPLOYMENT, with_variable("REDIS_URL", "rediss://w:hunter2@host:6379")),
+    (
+        "no-secret-in-sight",
+        DEPLOYMENT,
+        deployment({"args": ["--url", "postgresql://w:hunter2@host/app"]}),
+    ),
+    ("no-secret-in-sight", DEPLOYMENT, deployment({"command": ["run", "AKIAIOSFODNN7EXAMPLE"]})),
+    ("no-secret-in-sight", CONFIG_MAP, {"data": {"key": "-----BEGIN RSA PRIVATE KEY-----"}}),
+    (
+        "no-secret-in-sight",
+        CHART,
+        {**RELEASE, "values": {"grafana": {"adminPassword": "hunter2"}}},
+    ),
+    (
+        "no-secret-in-sight",
+        CHART,
+        {**RELEASE, "values": {"targets": [{"url": "https://u:hunter2@host"}]}},
+    ),
+    ("pinned-chart", CHART, {**RELEASE, "version": None}),
+    ("pinned-chart", CHART, {**RELEASE, "version": "~1.2"}),
+    ("pinned-chart", CHART, {**RELEASE, "repositoryOpts": {"repo": "http://charts.test"}}),
+    ("pod-standard", NAMESPACE, {"metadata": {"name": "default"}}),
+    ("encrypted-volumes", STORAGE, {"parameters": {"type": "gp3"}}),
+    ("private-ingress", WAY_IN, ingress(scheme="internet-facing")),
+    ("private-ingress", WAY_IN, ingress(certificate_arn="")),
+    ("private-ingress", WAY_IN, ingress(listen_ports='[{"HTTP": 80}, {"HTTPS": 443}]')),
+    ("private-ingress", WAY_IN, ingress(inbound_cidrs="10.0.0.0/8, 0.0.0.0/0")),
+    ("private-ingress", WAY_IN, {"metadata": {"annotations": {}}}),
     ("restricted-pod", DEPLOYMENT, deployment({"securityContext": {}})),
     ("restricted-pod", DEPLOYMENT, deployment(hostNetwork=True)),
     ("restricted-pod", DEPLOYMENT, deployment(volumes=[{"hostPath": {"path": "/"}}])),
@@ -229,11 +312,13 @@ def test_every_kind_of_workload_is_looked_into(type_: str) -> None:
 @pytest.mark.parametrize("environment", ["staging", "prod"])
 def test_everything_that_the_components_declare_keeps_the_rules(environment: str) -> None:
     surroundings = Surroundings(durable=environment == "prod")
+    declared = whole(environment)[0].resources
+    assert {each.type for each in declared} >= OUR_WORKLOADS
     found = [
         problem
-        for declared in foundation(environment)[0].resources
+        for each in declared
         for problem in violations(
-            Resource(declared.type, declared.name, declared.inputs, declared.protect), surroundings
+            Resource(each.type, each.name, readable(each.inputs), each.protect), surroundings
         )
     ]
     assert found == []
