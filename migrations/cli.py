@@ -1,4 +1,4 @@
-"""Command line: `python -m migrations upgrade|status|sql`; there is no downgrade."""
+"""Command line: `python -m migrations upgrade|status|sql|roles`; there is no downgrade."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from migrations import roles as roles_of_database
 from migrations import schema, typeorm
 from migrations.database import DatabaseError, database_url
 from migrations.locks import LockPolicy
@@ -35,6 +36,19 @@ app = typer.Typer(
 To = Annotated[
     str, typer.Option("--to", metavar="REVISION", help="Last revision to take; `head` is all.")
 ]
+LockTimeout = Annotated[
+    int,
+    typer.Option(
+        "--lock-timeout",
+        metavar="MS",
+        min=1,
+        max=60_000,
+        help="Milliseconds to wait for a lock in one attempt; others wait as long behind it.",
+    ),
+]
+Attempts = Annotated[
+    int, typer.Option("--attempts", metavar="N", min=1, help="Attempts at getting the locks.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object, the last line.")
 ]
@@ -43,22 +57,8 @@ Json = Annotated[
 @app.command()
 def upgrade(
     to: To = "head",
-    lock_timeout: Annotated[
-        int,
-        typer.Option(
-            "--lock-timeout",
-            metavar="MS",
-            min=1,
-            max=60_000,
-            help="Milliseconds to wait for a lock in one attempt; others wait as long behind it.",
-        ),
-    ] = LockPolicy.timeout,
-    attempts: Annotated[
-        int,
-        typer.Option(
-            "--attempts", metavar="N", min=1, help="Attempts at getting a revision's locks."
-        ),
-    ] = LockPolicy.attempts,
+    lock_timeout: LockTimeout = LockPolicy.timeout,
+    attempts: Attempts = LockPolicy.attempts,
     as_json: Json = False,
 ) -> None:
     """Apply the revisions the database does not have yet; harmless to run again.
@@ -141,12 +141,55 @@ def _write_typeorm(found: list[typeorm.Migration], output: Path | None) -> None:
         typer.echo(f"{path}: {'written' if path in new else 'there already, the same'}")
 
 
+@app.command()
+def roles(
+    steps: Annotated[
+        str, typer.Option("--steps", metavar="ROLE", help="Role of the database steps.")
+    ] = roles_of_database.STEPS,
+    workers: Annotated[
+        str, typer.Option("--workers", metavar="ROLE", help="Role of the workers.")
+    ] = roles_of_database.WORKERS,
+    iam: Annotated[
+        roles_of_database.Iam,
+        typer.Option("--iam", help="`required` refuses a server where roles cannot log in by IAM."),
+    ] = "auto",
+    lock_timeout: LockTimeout = LockPolicy.timeout,
+    attempts: Attempts = LockPolicy.attempts,
+    as_sql: Annotated[
+        bool, typer.Option("--sql", help="Print what would be run, and run nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the roles that database steps and workers log in as; harmless to run again.
+
+    For the server's administrator, whose log-in is in the secret that DATABASE_MASTER_SECRET_ARN
+    names, or in DATABASE_URL. The steps' role gets the database and the schema, the workers' role
+    only the way in: for the rest run `python -m workers install` as the steps' role, after
+    `upgrade`.
+    """
+    try:
+        wanted = roles_of_database.Roles(steps, workers, iam)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--steps, --workers") from None
+    if as_sql:
+        typer.echo(f"BEGIN;\n{roles_of_database.roles_sql(wanted, lock_timeout)}\nCOMMIT;")
+        return
+    policy = LockPolicy(lock_timeout, attempts)
+    result = roles_of_database.make_roles(database_url(), wanted, policy, _show)
+    typer.echo(json.dumps(asdict(result)) if as_json else result.message)
+
+
 def main() -> None:
     """Run the command line; 1 if refused or failed, with one message, 2 on wrong usage."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="python -m migrations")
-    except (DatabaseError, schema.SchemaError, typeorm.OutputError) as error:
+    except (
+        DatabaseError,
+        schema.SchemaError,
+        typeorm.OutputError,
+        roles_of_database.RolesError,
+    ) as error:
         _show(str(error))
         sys.exit(1)
     except _TerminatedError:

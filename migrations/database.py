@@ -9,6 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from connections import authentication
+from connections.master import Login
 
 VARIABLE = "DATABASE_URL"
 _FORM = "postgresql://role:password@host:port/database"
@@ -51,11 +52,14 @@ def database_url() -> str:
     return url
 
 
-def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg.Connection:
+def connect(
+    url: str, application_name: str, autocommit: bool = True, login: Login | None = None
+) -> psycopg.Connection:
     """Open a connection that other sessions see as `application_name`.
 
     `url` is a postgresql:// URL; a `connect_timeout` or keepalive setting in it wins over ours.
-    Where `DATABASE_AUTHENTICATION` is aws-iam it logs in with a token of its own.
+    Where `DATABASE_AUTHENTICATION` is aws-iam it logs in with a token of its own; with a `login`,
+    as that role instead.
     Raises DatabaseError, its text free of passwords, when the server is not to be reached or does
     not let us in, and when `url` leads through a pool of connections.
     """
@@ -67,17 +71,20 @@ def connect(url: str, application_name: str, autocommit: bool = True) -> psycopg
     options: dict[str, Any] = {name: value for name, value in defaults.items() if name not in given}
     secrets = [given.get("password"), given.get("sslpassword")]
     try:
-        login = authentication.parameters(url, VARIABLE)
-        secrets += login.values()
+        if login is not None:
+            options |= {"user": login.role, "password": login.password}
+        else:
+            options |= authentication.parameters(url, VARIABLE)
+        secrets.append(options.get("password"))
         connection = psycopg.connect(
-            url, autocommit=autocommit, application_name=application_name, **options, **login
+            url, autocommit=autocommit, application_name=application_name, **options
         )
         pooled = _is_pooled(connection)
     except authentication.AuthenticationError as error:
         raise DatabaseError(str(error)) from None
     except psycopg.Error as error:
         reason = authentication.without_secrets(str(error), *secrets)
-        raise DatabaseError(f"cannot connect to {place(url)}: {reason}") from None
+        raise DatabaseError(f"cannot connect to {place(url, login)}: {reason}") from None
     if pooled:
         connection.close()
         raise DatabaseError(
@@ -98,9 +105,10 @@ def _is_pooled(connection: psycopg.Connection) -> bool:
     return row is not None and row[0] != connection.info.backend_pid
 
 
-def place(url: str) -> str:
+def place(url: str, login: Login | None = None) -> str:
     """Return where `url` leads, for messages: `role@host:port/database`, without its password."""
     given = conninfo_to_dict(url)
     host, port = given.get("host") or "localhost", given.get("port") or 5432
-    user = f"{given['user']}@" if given.get("user") else ""
+    role = login.role if login else given.get("user")
+    user = f"{role}@" if role else ""
     return f"{user}{host}:{port}/{given.get('dbname') or ''}"

@@ -32,11 +32,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from psycopg import sql
 
 from tests.servers import PostgresServer, running_postgres
 
 HOST = "localhost"
 REGION = "eu-central-1"
+
+# Where the server is connected to from on behalf of who has shown a token.
+_TRUSTED = "127.0.0.2"
 
 _TLS_REQUEST, _GSS_REQUEST, _CANCEL_REQUEST = 80877103, 80877104, 80877102
 
@@ -96,8 +100,11 @@ def _signature(secret: str, day: str, host: str, given: dict[str, str]) -> str:
 class Rds:
     """A Postgres behind TLS and IAM, at `localhost:port`; `server` is what lies behind."""
 
-    def __init__(self, server: PostgresServer, directory: Path, keys: Keys) -> None:
+    def __init__(
+        self, server: PostgresServer, directory: Path, keys: Keys, master_password: str
+    ) -> None:
         self.server = server
+        self.master_password = master_password
         self.keys = keys
         self.refusals: list[str] = []
         """Why log-ins were refused, in order."""
@@ -152,23 +159,26 @@ class Rds:
             # As rds.force_ssl has it.
             writer.write(_error("28000", "no pg_hba.conf entry for host, no encryption"))
             return
+        by = "127.0.0.1"
         if _code(packet) != _CANCEL_REQUEST:
-            refusal = await self._log_in(packet, reader, writer)
-            if refusal is not None:
-                self.refusals.append(refusal)
-                role = _startup(packet)["user"]
-                writer.write(_error("28000", f'PAM authentication failed for user "{role}"'))
-                return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+            role = _startup(packet)["user"]
+            if await asyncio.to_thread(self._by_token, role):
+                refusal = await self._ask_token(role, reader, writer)
+                if refusal is not None:
+                    self.refusals.append(refusal)
+                    writer.write(_error("28000", f'PAM authentication failed for user "{role}"'))
+                    return
+                by = _TRUSTED
+        server_reader, server_writer = await asyncio.open_connection(
+            "127.0.0.1", self.server.port, local_addr=(by, 0)
+        )
         server_writer.write(packet)
         await asyncio.gather(_pass(reader, server_writer), _pass(server_reader, writer))
 
-    async def _log_in(
-        self, packet: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def _ask_token(
+        self, role: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> str | None:
-        role = _startup(packet)["user"]
-        if not await asyncio.to_thread(self._by_token, role):
-            return None
+        """Return why the role is not let in, None if it showed a token for here and now."""
         # AuthenticationCleartextPassword
         writer.write(struct.pack("!cii", b"R", 8, 3))
         await writer.drain()
@@ -188,7 +198,7 @@ class Rds:
             row = connection.execute(
                 "SELECT FROM pg_roles AS r WHERE r.rolname = %s AND NOT r.rolsuper"
                 " AND to_regrole('rds_iam') IS NOT NULL"
-                " AND pg_has_role(r.oid, to_regrole('rds_iam'), 'MEMBER')",
+                " AND pg_has_role(r.oid, to_regrole('rds_iam'), 'USAGE')",
                 [role],
             ).fetchone()
         return row is not None
@@ -265,18 +275,80 @@ def running_rds() -> Iterator[Rds]:
         with running_postgres() as server:
             access = server.data_directory / "pg_hba.conf"
             rules = access.read_text()
-            # Who comes this far has shown a token.
-            access.write_text(f"host all +rds_iam 127.0.0.1/32 trust\n{rules}")
+            access.write_text(f"host all all {_TRUSTED}/32 trust\n{rules}")
+            password = secrets.token_urlsafe(30)
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("CREATE ROLE rds_iam")
+                connection.execute(
+                    sql.SQL("CREATE ROLE master LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
+                        password
+                    )
+                )
+                connection.execute(
+                    "GRANT rds_iam, pg_read_all_stats TO master"
+                    " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+                )
                 connection.execute("SELECT pg_reload_conf()")
-            rds = Rds(server, directory, Keys())
+            rds = Rds(server, directory, Keys(), password)
             try:
                 yield rds
             finally:
                 rds.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+class SecretsManager:
+    """AWS's Secrets Manager as far as it gives a secret, to requests that are signed."""
+
+    def __init__(self, arn: str, text: str) -> None:
+        self.arn = arn
+        self.text = text
+        self.readers: list[str] = []
+        """The access keys that asked for it, in order."""
+        manager = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, answer = manager.answer(
+                    self.headers["X-Amz-Target"], self.headers["Authorization"], json.loads(body)
+                )
+                self.send_response(status)
+                self.send_header("Content-Type", "application/x-amz-json-1.1")
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sends a pod here, and to the secret."""
+        return {
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{self._server.server_port}",
+            "DATABASE_MASTER_SECRET_ARN": self.arn,
+        }
+
+    def answer(
+        self, target: str, authorization: str | None, request: dict[str, str]
+    ) -> tuple[int, dict[str, str]]:
+        if target != "secretsmanager.GetSecretValue" or not authorization:
+            return 400, {"__type": "AccessDeniedException", "Message": "not allowed"}
+        if request["SecretId"] != self.arn:
+            return 400, {
+                "__type": "ResourceNotFoundException",
+                "Message": "Secrets Manager can't find the specified secret.",
+            }
+        self.readers.append(authorization.partition("Credential=")[2].partition("/")[0])
+        return 200, {"ARN": self.arn, "Name": "rds!db", "SecretString": self.text}
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class PodIdentity:
@@ -346,3 +418,15 @@ def running_pod_identity(keys: Keys, directory: Path) -> Iterator[PodIdentity]:
         yield agent
     finally:
         agent.stop()
+
+
+SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rds!db-0a1b-AbCdEf"
+
+
+@contextlib.contextmanager
+def running_secrets_manager(text: str) -> Iterator[SecretsManager]:
+    manager = SecretsManager(SECRET, text)
+    try:
+        yield manager
+    finally:
+        manager.stop()

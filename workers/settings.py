@@ -62,8 +62,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
-    """What every program needs."""
+class DatabaseSettings(BaseSettings):
+    """What is needed to connect to Postgres."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, hide_input_in_errors=True, validate_default=False
@@ -77,6 +77,24 @@ class Settings(BaseSettings):
         description="How to log in: with the URL's password, or with a token of AWS IAM, which "
         "takes sslmode=verify-full in the URL, and AWS_REGION.",
     )
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Self:
+        self.require_login(self.database_url, "DATABASE_URL")
+        return self
+
+    def require_login(self, url: SecretStr, variable: str) -> None:
+        """Raise ValueError if the URL of `variable` does not fit the way to log in."""
+        try:
+            authentication.require(url.get_secret_value(), variable, self.database_authentication)
+        except ProgrammingError:
+            # What libpq says of it may show the password.
+            raise ValueError(f"{variable}: has a part that libpq does not take") from None
+
+
+class Settings(DatabaseSettings):
+    """What every program needs."""
+
     redis_url: Annotated[SecretStr, _url("redis", "rediss"), AfterValidator(_redis_options)] = (
         Field(
             description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS, "
@@ -94,19 +112,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
-
-    @model_validator(mode="after")
-    def _can_log_in(self) -> Self:
-        self.require_login(self.database_url, "DATABASE_URL")
-        return self
-
-    def require_login(self, url: SecretStr, variable: str) -> None:
-        """Raise ValueError if the URL of `variable` does not fit the way to log in."""
-        try:
-            authentication.require(url.get_secret_value(), variable, self.database_authentication)
-        except ProgrammingError:
-            # What libpq says of it may show the password.
-            raise ValueError(f"{variable}: has a part that libpq does not take") from None
 
 
 class WorkerSettings(Settings):
@@ -235,7 +240,7 @@ class ExporterSettings(Settings):
     )
 
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=DatabaseSettings)
 
 
 def load(kind: type[AnySettings]) -> AnySettings:
@@ -254,7 +259,7 @@ def load(kind: type[AnySettings]) -> AnySettings:
         raise SettingsError("\n".join(_explain(kind, error))) from None
 
 
-def _explain(kind: type[Settings], error: ValidationError) -> list[str]:
+def _explain(kind: type[DatabaseSettings], error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors():
         message = problem["msg"].removeprefix("Value error, ")
@@ -272,7 +277,7 @@ def _explain(kind: type[Settings], error: ValidationError) -> list[str]:
     return lines
 
 
-def describe(kind: type[Settings]) -> str:
+def describe(kind: type[DatabaseSettings]) -> str:
     """Return the variables of one program with their meaning and default, for `--help`."""
     lines: list[str] = []
     for name, field in kind.model_fields.items():

@@ -181,7 +181,7 @@ def create_month(
 
 
 def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifier) -> None:
-    """Carry statistics targets, attribute options and replica identity over to a partition."""
+    """Carry statistics targets, attribute options, replica identity and readers to a partition."""
     for column in table.columns:
         name = sql.Identifier(column.name)
         if column.statistics is not None:
@@ -200,6 +200,14 @@ def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifi
     if table.replica_identity in ("f", "n"):
         kind = sql.SQL("FULL" if table.replica_identity == "f" else "NOTHING")
         connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
+    if not table.row_security:
+        # Who may read the table may read a partition by its own name; policies would not apply.
+        grant(connection, readers(table), partition)
+
+
+def readers(table: Table) -> list[Grant]:
+    """Return the privileges to read `table`."""
+    return [entry for entry in table.grants if entry.privilege == "SELECT"]
 
 
 def grant(connection: Executes, grants: list[Grant], relation: sql.Identifier) -> None:

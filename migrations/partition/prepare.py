@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import bookkeeping, definitions
+from migrations.partition.catalogue import Table
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import Refused
 from migrations.partition.locks import in_short_transaction
@@ -35,6 +36,7 @@ def prepare(engine: Engine) -> Outcome:
 def _create(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:
     names, table = engine.names, plan.table
     bookkeeping.create(connection)
+    _show_progress(connection, table)
     primary_key = table.primary_key
     assert primary_key is not None  # noqa: S101 -- the plan refuses tables without
     types = {column.name: column.type for column in table.columns}
@@ -84,6 +86,14 @@ def _create(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:
             "INSERT INTO partitioning.months (table_id, month, partition_name) VALUES (%s, %s, %s)",
             [(row[0], month, names.partition_name(month)) for month in plan.months],
         )
+
+
+def _show_progress(connection: psycopg.Connection, table: Table) -> None:
+    """Let who may read the whole table watch how far its partitioning is."""
+    for reader in definitions.readers(table):
+        if reader.column is None:
+            name = sql.Identifier(reader.grantee) if reader.grantee else sql.SQL("PUBLIC")
+            connection.execute(template("prepare_readers", reader=name))
 
 
 def _create_default(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:

@@ -78,13 +78,19 @@ CREATE TABLE IF NOT EXISTS partitioning.ranges (
     PRIMARY KEY (table_id, first_block)
 );
 
--- How many rows a relation has, counting no further than 100,000; null where there is no relation.
+-- How many rows a relation of ours has, counting no further than 100,000; null where there is none.
+-- As its owner, so that who may see the view below needs no privileges on what it counts.
 CREATE OR REPLACE FUNCTION partitioning.count_up_to_100000(relation_schema text, relation_name text)
-RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     counted bigint;
 BEGIN
-    IF to_regclass(format('%I.%I', relation_schema, relation_name)) IS NULL THEN
+    IF to_regclass(format('%I.%I', relation_schema, relation_name)) IS NULL OR NOT EXISTS (
+        SELECT FROM partitioning.tables AS t
+        WHERE (relation_schema, relation_name) IN (
+            ('partitioning', t.log_name), (split_part(t.table_name, '.', 1), t.default_name)
+        )
+    ) THEN
         RETURN NULL;
     END IF;
     EXECUTE format('SELECT count(*) FROM (SELECT FROM %I.%I LIMIT 100000) AS few',

@@ -76,6 +76,7 @@ def connection(database_url: str, postgres_server: PostgresServer):
         connection.execute(_TABLES)
         yield connection
         connection.execute('DROP SCHEMA "odd place" CASCADE')
+        connection.execute("DROP SCHEMA IF EXISTS partitioning CASCADE")
         connection.execute("DROP PUBLICATION IF EXISTS changes")
     with psycopg.connect(postgres_server.url, autocommit=True) as admin:
         admin.execute("DROP ROLE reader")
@@ -290,3 +291,27 @@ def test_writers_without_rights_on_our_tables_are_mirrored(
                     for name in ("Events", other)
                 )
                 assert one == two
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_who_may_read_the_table_may_read_its_partitions_and_the_progress_unless_policies_decide(
+    database_url: str, connection: psycopg.Connection, secured: bool
+) -> None:
+    connection.execute('GRANT SELECT, INSERT ON "Events" TO reader')
+    if secured:
+        connection.execute('ALTER TABLE "Events" ENABLE ROW LEVEL SECURITY')
+    with engine(database_url, SPEC) as work:
+        run(work, Phase.PREPARE)
+        run(work, Phase.CUTOVER)
+    leaves = connection.execute(
+        "SELECT relid::regclass::text, has_table_privilege('reader', relid, 'SELECT'),"
+        " has_table_privilege('reader', relid, 'INSERT')"
+        " FROM pg_partition_tree('\"Events\"') WHERE isleaf"
+    ).fetchall()
+    assert len(leaves) > 1
+    assert {leaf[1:] for leaf in leaves} == {(not secured, False)}
+    row = connection.execute(
+        "SELECT has_table_privilege('reader', 'partitioning.progress', 'SELECT'),"
+        " has_table_privilege('reader', 'partitioning.tables', 'SELECT')"
+    ).fetchone()
+    assert row == (True, False)

@@ -1,0 +1,2 @@
+GRANT USAGE ON SCHEMA partitioning TO {reader};
+GRANT SELECT ON partitioning.progress TO {reader};
