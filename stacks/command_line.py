@@ -37,7 +37,7 @@ application = typer.Typer(
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack to work on.")]
 # Wide enough where there is no terminal, so that no line is cut in a log.
 _console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-_STEPS = ("schema", "history", *PHASES[2:])
+_STEPS = ("schema", "install", "history", *PHASES[2:])
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from stacks.settings import Settings
 def compose(settings: Settings, platform: Platform) -> dict[str, pulumi.Input[object]]:
     """Declare everything that runs on `platform`; return the stack's outputs."""
     steps = database_steps(platform, settings.partitioning, settings.history)
-    loaded = [steps[name] for name in ("schema", "history") if name in steps]
+    schema = [steps[name] for name in ("schema", "install") if name in steps]
+    loaded = [*schema, *(steps[name] for name in ("history",) if name in steps)]
     if (upkeep := maintenance(settings.partitioning)) is not None:
         platform.periodic("maintain", upkeep, list(steps.values())[-1:])
-    services(platform, settings.workers, schema=loaded[:1], loaded=loaded)
+    services(platform, settings.workers, schema=schema, loaded=loaded)
     platform.monitoring()
     return {
         "database_url": platform.database_url,

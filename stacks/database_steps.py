@@ -26,7 +26,7 @@ from stacks.settings import (
     SimulatedHistorySettings,
 )
 
-STEPS = ("schema", "history", *PHASES[PHASES.index("prepare") :])
+STEPS = ("schema", "install", "history", *PHASES[PHASES.index("prepare") :])
 """Every step there may be, in order."""
 
 _SECONDS_PER_DAY = 86_400
@@ -60,6 +60,8 @@ def database_steps(
     for phase in wanted:
         if phase == "schema":
             declare("schema", schema_step())
+            if platform.workers_role is not None:
+                declare("install", install_step(platform.workers_role))
             if (step := history_step(history)) is not None:
                 declare("history", step)
         else:
@@ -95,6 +97,17 @@ def schema_step() -> StepSpec:
     return StepSpec(
         command=("-m", "migrations", "upgrade", "--json"),
         sql=migrations.schema.sql(),
+    )
+
+
+def install_step(role: str) -> StepSpec:
+    """What the services need in the database, made by the owner for `role`, which is not."""
+    # With all that the workers compute with: only where it is needed.
+    from workers.installation import installation_sql
+
+    return StepSpec(
+        command=("-m", "workers", "install", f"--role={role}", "--json"),
+        sql=installation_sql(role),
     )
 
 

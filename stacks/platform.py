@@ -69,6 +69,11 @@ class Platform(Protocol):
     @property
     def redis_url(self) -> pulumi.Output[str]: ...
 
+    @property
+    def workers_role(self) -> str | None:
+        """The role the services log in as; None where it is the owner's, as the steps' is."""
+        ...
+
     def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
         """Declare a step that runs after those of `after`."""
         ...

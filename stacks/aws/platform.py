@@ -12,6 +12,9 @@ import pulumi_kubernetes
 import yaml
 from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
 
+from migrations.roles import STEPS as STEPS_ROLE
+from migrations.roles import WORKERS as WORKERS_ROLE
+from migrations.roles import Roles, roles_sql
 from stacks.aws import cache, database
 from stacks.aws.documents import allow, document
 from stacks.aws.environments import ENVIRONMENTS
@@ -42,9 +45,6 @@ from stacks.platform import (
 )
 from stacks.policies import Surroundings
 from stacks.settings import AwsSettings, ScalingSettings, Settings
-
-STEPS_ROLE = "learning_platform_steps"
-WORKERS_ROLE = "learning_platform_workers"
 
 ROLES = "roles"
 STEP_IDENTITY = "steps"
@@ -115,6 +115,11 @@ class AwsPlatform(pulumi.ComponentResource):
     def redis_url(self) -> pulumi.Output[str]:
         """The URL of the queue's store; a secret."""
         return self._foundation.cache.url
+
+    @property
+    def workers_role(self) -> str | None:
+        """A role that owns nothing; `install` says what it may do."""
+        return WORKERS_ROLE
 
     def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> StepJob:
         """Declare a step; destroying the stack does not take it back."""
@@ -296,8 +301,8 @@ class AwsPlatform(pulumi.ComponentResource):
         return self._step(
             ROLES,
             StepSpec(
-                command=("-m", "migrations", ROLES, "--json"),
-                sql=f"-- roles {STEPS_ROLE} and {WORKERS_ROLE}, which log in by IAM\n",
+                command=("-m", "migrations", ROLES, "--iam=required", "--json"),
+                sql=roles_sql(Roles(iam="required")),
             ),
             account,
             {

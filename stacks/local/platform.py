@@ -147,6 +147,11 @@ class LocalPlatform(pulumi.ComponentResource):
         """The URL of Valkey."""
         return self._redis_url
 
+    @property
+    def workers_role(self) -> str | None:
+        """None: steps and services log in as the owner, whose password is of this machine alone."""
+        return None
+
     def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> LocalStep:
         """Declare a step; destroying the stack does not take it back, its data goes or stays."""
         return LocalStep(

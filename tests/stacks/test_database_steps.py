@@ -28,8 +28,9 @@ SIMULATED = SimulatedHistorySettings(source="simulated", actors=3, reviews=9)
 class Recorder:
     """Stands where the platform does, and remembers what is declared."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers_role: str | None = None) -> None:
         self.declared: list[tuple[str, StepSpec, list[object]]] = []
+        self.workers_role = workers_role
 
     def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
         self.declared.append((name, spec, list(after)))
@@ -74,6 +75,19 @@ def test_the_phase_none_leaves_the_database_alone() -> None:
 def test_a_stack_without_a_history_has_no_step_for_it() -> None:
     names = [name for name, _, _ in declared("prepare", NoHistorySettings(source="none"))]
     assert names == ["schema", "prepare"]
+
+
+def test_services_with_a_role_of_their_own_are_given_what_they_need_after_the_schema() -> None:
+    recorder = Recorder("some_role")
+    database_steps(
+        cast(Platform, recorder),
+        PartitioningSettings(phase="schema"),
+        NoHistorySettings(source="none"),
+    )
+    (schema, _, _), (install, spec, after) = recorder.declared
+    assert (schema, install, after) == ("schema", "install", ["schema"])
+    assert "--role=some_role" in spec.command
+    assert "some_role" in spec.sql
 
 
 def test_only_retire_refuses_to_be_taken_away() -> None:
