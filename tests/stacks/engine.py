@@ -22,12 +22,14 @@ PROJECT = "learning-platform"
 class Engine:
     """`pulumi` on one stack; its state is a folder of `directory`.
 
-    `environment` tells it the ports of the stand-ins, see tests/stacks/stand_in.py.
+    `environment` tells it the ports of the stand-ins, see tests/stacks/stand_in.py. Programs in the
+    folder `commands` are found before those of the machine.
     """
 
     directory: Path
     stack: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    commands: Path | None = None
 
     @property
     def program(self) -> Path:
@@ -65,13 +67,15 @@ class Engine:
 
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; raises AssertionError with its output where it fails."""
+        found = [ROOT / ".tools" / "bin", *([self.commands] if self.commands else [])]
+        path = os.pathsep.join([*map(str, found), os.environ["PATH"]])
         completed = subprocess.run(
             ["pulumi", "--non-interactive", *arguments],
             cwd=self.program,
             env={
                 **os.environ,
                 **self.environment,
-                "PATH": f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "PATH": path,
                 "PYTHONPATH": str(ROOT),
                 "PULUMI_HOME": str(self.directory / "home"),
                 "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",

@@ -215,12 +215,17 @@ class StandIn(Service):
         return None
 
 
-def serve(
-    service: provider_pb2_grpc.ResourceProviderServicer, workers: int
-) -> tuple[grpc.Server, int]:
-    """Serve on a free port of loopback, so many requests at a time. Returns server and port."""
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=workers))
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    return server, port
+@contextmanager
+def serving(**services: tuple[Service, int]) -> Iterator[dict[str, int]]:
+    """Serve stand-ins by package, each for so many requests at a time; the value is their ports."""
+    servers: dict[str, tuple[grpc.Server, int]] = {}
+    try:
+        for package, (service, workers) in services.items():
+            server = grpc.server(futures.ThreadPoolExecutor(max_workers=workers))
+            provider_pb2_grpc.add_ResourceProviderServicer_to_server(service, server)
+            servers[package] = (server, server.add_insecure_port("127.0.0.1:0"))
+            server.start()
+        yield {package: port for package, (_, port) in servers.items()}
+    finally:
+        for server, _ in servers.values():
+            server.stop(None)

@@ -22,7 +22,8 @@ from moto import mock_aws
 from tests.stacks.aws.kinds import KINDS, eks
 from tests.stacks.aws.kinds.cloud import Cloud, gone
 from tests.stacks.aws.kinds.kind import Inputs, UnknownPropertyError
-from tests.stacks.stand_in import GoneError, StandIn, serve
+from tests.stacks.engine import ports
+from tests.stacks.stand_in import GoneError, StandIn, serving
 
 
 @contextmanager
@@ -42,8 +43,9 @@ class AwsBackend:
     distribution = "pulumi-aws"
     refusals = (BotoCoreError, ClientError, UnknownPropertyError, ValueError)
 
-    def __init__(self) -> None:
+    def __init__(self, control_plane: tuple[str, str] | None = None) -> None:
         self.cloud: Cloud | None = None
+        self._control_plane = control_plane
 
     @property
     def _cloud(self) -> Cloud:
@@ -54,6 +56,7 @@ class AwsBackend:
         tags = json.loads(inputs.get("defaultTags", "{}")).get("tags", {})
         if self.cloud is None:
             self.cloud = Cloud(inputs["region"], tags)
+            self.cloud.control_plane = self._control_plane
         account = self._cloud.client("sts").get_caller_identity()["Account"]
         allowed = json.loads(inputs.get("allowedAccountIds", "[]"))
         if allowed and account not in allowed:
@@ -142,18 +145,20 @@ class Providers:
 @contextmanager
 def running_providers() -> Iterator[Providers]:
     """Run both stand-ins over an empty account; the value's `environment` is for `pulumi`."""
+    with running_aws() as (aws, served):
+        yield Providers(aws, ports(served))
+
+
+@contextmanager
+def running_aws(
+    control_plane: tuple[str, str] | None = None,
+) -> Iterator[tuple[AwsBackend, dict[str, int]]]:
+    """Run both stand-ins over an empty account; the value is the cloud's, and their ports.
+
+    `control_plane` is what an EKS cluster is: its URL, and the base64 of whom to trust.
+    """
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        aws = AwsBackend()
-        served = {"aws": serve(StandIn(aws), 1), "random": serve(StandIn(RandomBackend()), 1)}
-        try:
-            ports = ",".join(f"{name}:{port}" for name, (_, port) in served.items())
-            yield Providers(
-                aws,
-                {
-                    "PULUMI_DEBUG_PROVIDERS": ports,
-                    "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-                },
-            )
-        finally:
-            for server, _ in served.values():
-                server.stop(None)
+        aws = AwsBackend(control_plane)
+        # One request at a time: moto is not for threads.
+        with serving(aws=(StandIn(aws), 1), random=(StandIn(RandomBackend()), 1)) as served:
+            yield aws, served

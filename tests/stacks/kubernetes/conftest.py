@@ -13,7 +13,7 @@ from tests.stacks.engine import Engine, ports
 from tests.stacks.kubernetes.api import Api
 from tests.stacks.kubernetes.cluster import Cluster
 from tests.stacks.kubernetes.provider import KubernetesStandIn
-from tests.stacks.stand_in import serve
+from tests.stacks.stand_in import serving
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +34,8 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="module")
 def port(cluster: Cluster) -> Iterator[int]:
-    server, port = serve(KubernetesStandIn(cluster), 32)
-    yield port
-    server.stop(None)
+    with serving(kubernetes=(KubernetesStandIn(cluster), 32)) as served:
+        yield served["kubernetes"]
 
 
 @pytest.fixture

@@ -82,9 +82,7 @@ def test_what_replaces_an_object(declared: dict[str, str], path: Path, replaced:
     assert replaces(path, paths) is replaced
 
 
-def test_data_change_in_place_where_the_provider_says_so_unless_the_object_is_immutable() -> (
-    None
-):
+def test_data_change_in_place_where_the_provider_says_so_unless_the_object_is_immutable() -> None:
     for declared in (SETTINGS, KEYS):
         paths = replacing_paths(declared, mutable_secrets=True, mutable_config_maps=True)
         assert not replaces(("data", "a"), paths)

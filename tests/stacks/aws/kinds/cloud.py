@@ -68,6 +68,8 @@ class Cloud:
     def __init__(self, region: str, default_tags: dict[str, str] | None = None) -> None:
         self.region = region
         self.default_tags = default_tags or {}
+        self.control_plane: tuple[str, str] | None = None
+        """URL and certificate authority (base64) of what every EKS cluster here is."""
         self.unchecked: set[str] = set()
         self.shadow: dict[tuple[str, str], dict[str, Any]] = {}
         """What was made by unchecked operations: (kind, name) to its request."""

@@ -24,6 +24,15 @@ def _vpc(config: dict[str, Any]) -> dict[str, Any]:
     return {"resourcesVpcConfig": request(config, mapped, {"clusterSecurityGroupId", "vpcId"})}
 
 
+def _reached(cloud: Cloud, cluster: dict[str, Any]) -> Inputs:
+    """Return where the cluster's API is: a control plane that runs here, or what moto says."""
+    if cloud.control_plane is None:
+        authority = cluster["certificateAuthority"]["data"]
+        return {"endpoint": cluster["endpoint"], "certificateAuthority": {"data": authority}}
+    endpoint, authority = cloud.control_plane
+    return {"endpoint": endpoint, "certificateAuthority": {"data": authority}}
+
+
 class Cluster(Kind):
     updatable = frozenset(
         {
@@ -73,8 +82,7 @@ class Cluster(Kind):
         )["GroupId"]
         return inputs["name"], {
             "arn": made["arn"],
-            "endpoint": made["endpoint"],
-            "certificateAuthority": {"data": made["certificateAuthority"]["data"]},
+            **_reached(cloud, made),
             "vpcConfig": {**inputs["vpcConfig"], "clusterSecurityGroupId": group, "vpcId": vpc},
         }
 
@@ -195,12 +203,13 @@ def get_cluster(cloud: Cloud, name: str) -> dict[str, Any]:
     (group,) = cloud.client("ec2").describe_security_groups(
         Filters=[{"Name": "group-name", "Values": [f"eks-cluster-sg-{name}"]}]
     )["SecurityGroups"]
+    reached = _reached(cloud, found)
     return {
         "id": name,
         "name": name,
         "arn": f"arn:aws:eks:{cloud.region}:{ACCOUNT}:cluster/{name}",
-        "endpoint": found["endpoint"],
-        "certificateAuthorities": [found["certificateAuthority"]],
+        "endpoint": reached["endpoint"],
+        "certificateAuthorities": [reached["certificateAuthority"]],
         "vpcConfig": {"clusterSecurityGroupId": group["GroupId"]},
     }
 
