@@ -9,12 +9,23 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.control_plane import ControlPlane, running_control_plane
+from tests.kubernetes.node import Node, running_node
+from tests.kubernetes.pods import Tempo
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane
+
+
+@pytest.fixture(scope="module")
+def node(control_plane: ControlPlane) -> Iterator[Node]:
+    """Nodes in two zones, a little quicker than real ones."""
+    tempo = Tempo(back_off_seconds=1, probe_at_most_every=0.5)
+    zones = ("eu-central-1a", "eu-central-1b")
+    with running_node(control_plane, zones=zones, tempo=tempo) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,27 +6,24 @@ default on EKS is not on here either; pod security is by the namespaces' labels.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
-import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client, config
 
+from tests.kubernetes.api import Api
 from tests.kubernetes.certificates import Authority, write_key
 from tests.servers import free_port
 
@@ -34,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools"
 
 _READY_SECONDS = 60
-_STOP_SECONDS = 15
+_STOP_SECONDS = 3
+"""The API server waits for watches to end by themselves; nothing of it is kept."""
 
 _ISSUER = "https://kubernetes.default.svc"
 
@@ -80,54 +78,27 @@ class ControlPlane:
         """Return a client of the API that comes in as an administrator."""
         return config.new_client_from_config(str(self.kubeconfig))
 
-    def apply(self, document: dict[str, Any] | bytes, path: str) -> dict[str, Any]:
-        """Apply an object, or its YAML, at its path in the API; return what it became."""
-        url = f"{self.url}{path}?fieldManager=tests&force=true"
-        request = urllib.request.Request(
-            url,
-            document if isinstance(document, bytes) else json.dumps(document).encode(),
-            {
-                "Authorization": f"Bearer {self.token}",
-                "Content-Type": "application/apply-patch+yaml",
-            },
-            method="PATCH",
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self._trust()) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            raise ControlPlaneError(f"{path}: {error.read().decode()}") from error
+    @cached_property
+    def api(self) -> Api:
+        """The API by plain requests, as an administrator."""
+        return Api(self.url, self.token, self.authority)
 
     def create_namespace(self, name: str, pod_security: str = "restricted") -> None:
         """Create a namespace that enforces a pod security standard, with its service account."""
         labels = {"pod-security.kubernetes.io/enforce": pod_security}
         metadata = {"name": name, "labels": labels}
-        self.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
+        self.api.apply(
             f"/api/v1/namespaces/{name}",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
         )
         self.wait_until(
-            lambda: self.answers(f"/api/v1/namespaces/{name}/serviceaccounts/default"),
+            lambda: self.api.answers(f"/api/v1/namespaces/{name}/serviceaccounts/default"),
             f"the service account of the namespace {name}",
         )
-
-    def answers(self, path: str) -> bool:
-        """Return whether the API answers a request with success."""
-        request = urllib.request.Request(
-            self.url + path, headers={"Authorization": f"Bearer {self.token}"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5, context=self._trust()):
-                return True
-        except OSError:
-            return False
 
     def log(self, part: str) -> str:
         """Return what `etcd`, `kube-apiserver` or `kube-controller-manager` has written."""
         return (self.directory / f"{part}.log").read_text(errors="replace")
-
-    def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.authority)
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until the condition holds; raise ControlPlaneError if it does not in time."""
@@ -185,12 +156,12 @@ def running_control_plane(directory: Path, *, definitions: bool = True) -> Itera
     try:
         store = _start_etcd(plane)
         _start_api_server(plane, authority, store)
-        plane.wait_until(lambda: plane.answers("/readyz"), "the API")
+        plane.wait_until(lambda: plane.api.answers("/readyz"), "the API")
         _start_controllers(plane)
         if definitions:
             load_definitions(plane)
         plane.wait_until(
-            lambda: plane.answers("/api/v1/namespaces/default/serviceaccounts/default"),
+            lambda: plane.api.answers("/api/v1/namespaces/default/serviceaccounts/default"),
             "the first service account",
         )
         yield plane
@@ -209,10 +180,10 @@ def load_definitions(plane: ControlPlane) -> None:
         # As the vendors name their files; the server, not we, reads the YAML.
         group, _, plural = file.stem.partition("_")
         name = f"{plural}.{group}"
-        spec = plane.apply(file.read_bytes(), f"{collection}/{name}")["spec"]
+        spec = plane.api.apply(f"{collection}/{name}", file.read_bytes())["spec"]
         version = next(each["name"] for each in spec["versions"] if each["served"])
         path = f"/apis/{group}/{version}/{plural}"
-        plane.wait_until(lambda: plane.answers(path), f"the custom resource {name}")
+        plane.wait_until(lambda: plane.api.answers(path), f"the custom resource {name}")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(load, files))

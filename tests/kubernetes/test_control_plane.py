@@ -49,7 +49,7 @@ def test_a_part_that_ends_is_told_with_its_log_and_nothing_runs_on(
 def test_it_serves_the_kinds_of_keda_and_of_the_prometheus_operator(
     control_plane: ControlPlane,
 ) -> None:
-    api = client.CustomObjectsApi(control_plane.client())
+    api: Any = client.CustomObjectsApi(control_plane.client())
     for group, version, plural in (
         ("keda.sh", "v1alpha1", "scaledobjects"),
         ("keda.sh", "v1alpha1", "triggerauthentications"),
@@ -99,8 +99,8 @@ def test_a_namespace_held_to_the_restricted_standard_refuses_a_pod_of_root(
     with pytest.raises(ApiException) as refusal:
         core.create_namespaced_pod(namespace, pod(runAsUser=0))
     assert refusal.value.status == 403
-    assert "violates PodSecurity" in refusal.value.body
-    assert "runAsUser=0" in refusal.value.body
+    assert "violates PodSecurity" in str(refusal.value.body)
+    assert "runAsUser=0" in str(refusal.value.body)
     core.create_namespaced_pod(namespace, pod(), dry_run="All")
 
 
