@@ -49,6 +49,7 @@ SELECT c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_prima
     i.indisexclusion AS is_exclusion, i.indisvalid AS is_valid, con.conname AS constraint_name,
     con.condeferrable AS is_deferrable, obj_description(i.indexrelid, 'pg_class') AS comment,
     i.indpred IS NULL AND am.amname = 'btree' AS is_plain,
+    i.indisreplident AS is_replica_identity,
     pg_get_constraintdef(con.oid) AS constraint_definition,
     coalesce(c.reloptions, '{}') AS options,
     substr(pg_get_indexdef(i.indexrelid), length(format('CREATE %%sINDEX %%I ON %%s%%I.%%I ',
@@ -207,6 +208,7 @@ class Index:
     is_deferrable: bool | None
     comment: str | None
     is_plain: bool
+    is_replica_identity: bool
     constraint_definition: str | None
     """Without the options of its index, unlike `definition`."""
     options: list[str]

@@ -73,6 +73,12 @@ def create_indexes(
                     unique, sql.Identifier(name), relation, raw(index.definition)
                 )
             )
+        if index.is_replica_identity:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(
+                    relation, sql.Identifier(name)
+                )
+            )
         if index.comment and prefix is None:
             connection.execute(
                 sql.SQL("COMMENT ON INDEX {} IS {}").format(
@@ -181,28 +187,33 @@ def create_month(
 
 
 def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifier) -> None:
-    """Carry statistics targets, attribute options, replica identity and readers to a partition."""
-    for column in table.columns:
-        name = sql.Identifier(column.name)
-        if column.statistics is not None:
-            connection.execute(
-                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(
-                    partition, name, column.statistics
-                )
-            )
-        for option in column.options:
-            setting, value = option.split("=", 1)
-            connection.execute(
-                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET ({} = {})").format(
-                    partition, name, sql.Identifier(setting), sql.Literal(value)
-                )
-            )
+    """Carry column settings, replica identity and readers to a partition."""
+    set_columns(connection, table, partition)
     if table.replica_identity in ("f", "n"):
         kind = sql.SQL("FULL" if table.replica_identity == "f" else "NOTHING")
         connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
     if not table.row_security:
         # Who may read the table may read a partition by its own name; policies would not apply.
         grant(connection, readers(table), partition)
+
+
+def set_columns(connection: psycopg.Connection, table: Table, relation: sql.Identifier) -> None:
+    """Carry statistics targets and attribute options to `relation`."""
+    for column in table.columns:
+        name = sql.Identifier(column.name)
+        if column.statistics is not None:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(
+                    relation, name, column.statistics
+                )
+            )
+        for option in column.options:
+            setting, value = option.split("=", 1)
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET ({} = {})").format(
+                    relation, name, sql.Identifier(setting), sql.Literal(value)
+                )
+            )
 
 
 def readers(table: Table) -> list[Grant]:

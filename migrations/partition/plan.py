@@ -189,10 +189,6 @@ def _kind(table: Table) -> list[str]:
         (table.has_children, "other tables inherit from it"),
         (table.persistence != "p", "it is temporary or unlogged"),
         (table.access_method != "heap", f"its access method is {table.access_method}, not heap"),
-        (
-            table.replica_identity == "i",
-            "its replica identity is an index: set it to DEFAULT or FULL",
-        ),
     ]
     return [reason for applies, reason in checks if applies]
 

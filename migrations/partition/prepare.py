@@ -54,6 +54,8 @@ def _create(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:
         template("prepare_table", live=names.live, partitioned=names.partitioned, key=engine.key)
     )
     definitions.create_indexes(engine, connection, table, names.partitioned, None)
+    # The table's own statistics, of all partitions together, have targets too.
+    definitions.set_columns(connection, table, names.partitioned)
     if table.comment:
         connection.execute(
             sql.SQL("COMMENT ON TABLE {} IS {}").format(names.partitioned, table.comment)

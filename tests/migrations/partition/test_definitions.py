@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from migrations.partition.maintain import maintain
 from migrations.partition.phases import Phase
 from migrations.partition.runs import UNDOS, run
 from migrations.partition.spec import Spec
@@ -185,6 +187,31 @@ def test_unique_constraints_named_in_the_spec_get_the_key_added(
         ]
         UNDOS[Phase.CUTOVER](work)
         run(work, Phase.RETIRE)
+
+
+def test_an_index_as_replica_identity_and_statistics_targets_follow(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        """
+        ALTER TABLE "Events" ALTER COLUMN serial_number SET NOT NULL;
+        ALTER TABLE "Events" REPLICA IDENTITY USING INDEX "one at a time";
+        """
+    )
+    identities = """
+        SELECT DISTINCT t.isleaf, c.relreplident::text,
+            (SELECT regexp_replace(pg_get_indexdef(indexrelid), '.* USING ', '') FROM pg_index
+            WHERE indrelid = c.oid AND indisreplident), (SELECT attstattarget FROM pg_attribute
+            WHERE attrelid = c.oid AND attname = 'owner')
+        FROM pg_partition_tree('"Events"') AS t JOIN pg_class AS c ON c.oid = t.relid ORDER BY 1
+    """
+    columns = 'btree ("At Time", serial_number)'
+    with engine(database_url, SPEC) as work:
+        run(work, Phase.CUTOVER)
+        expected = [(False, "i", columns, 500), (True, "i", columns, 500)]
+        assert connection.execute(identities).fetchall() == expected
+        maintain(replace(work, spec=SPEC.model_copy(update={"ahead": 3})))
+        assert connection.execute(identities).fetchall() == expected
 
 
 def test_row_security_follows_and_hides_the_copy_until_then(

@@ -96,14 +96,6 @@ REASONS: list[tuple[LiteralString, str]] = [
     ),
     ("CREATE TABLE review_logs_retired ()", "public.review_logs_retired exists already"),
     ("CREATE TABLE review_logs_partitioned ()", "public.review_logs_partitioned exists already"),
-    (
-        'CREATE UNIQUE INDEX same ON review_logs ("actorId", reviewed_at, id);'
-        " ALTER TABLE review_logs REPLICA IDENTITY FULL; ALTER TABLE review_logs"
-        " ALTER COLUMN id SET NOT NULL, ALTER COLUMN reviewed_at SET NOT NULL;"
-        " CREATE UNIQUE INDEX identity ON review_logs (reviewed_at, id);"
-        " ALTER TABLE review_logs REPLICA IDENTITY USING INDEX identity",
-        "its replica identity is an index",
-    ),
 ]
 
 
