@@ -1,14 +1,16 @@
 """What a stack costs a month, from the inputs of its resources and a table of list prices.
 
-Every type of AWS resource has a price here or is in `FREE`; a test holds that against what the
-components declare, and docs/cost.md against what comes of it.
+Every type of resource has a price here or is known to have none; a test holds that against what
+the whole program declares, and docs/cost.md against what comes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+import yaml
 
 HOURS = 730
 """Hours of a month, as AWS reckons."""
@@ -43,8 +45,15 @@ PRICES: Mapping[str, float] = {
     "m7g.xlarge hour": 0.1955,
     "auto mode share of node": 0.12,
     "volume GB": 0.0952,
+    "load balancer hour": 0.027,
+    "load balancer unit hour": 0.008,
+    "thousand metrics asked for": 0.01,
 }
 """By unit. A second zone doubles what a database costs, its storage too."""
+
+CONFIRMED = frozenset({"cluster hour", "auto mode share of node", "thousand metrics asked for"})
+"""Found in public pages in November 2026, where they are the same in every region. The others were
+not to be had from an official page then: check them."""
 
 FREE: frozenset[str] = frozenset(
     {
@@ -61,6 +70,7 @@ FREE: frozenset[str] = frozenset(
         "aws:ecr/lifecyclePolicy:LifecyclePolicy",
         "aws:eks/accessEntry:AccessEntry",
         "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
+        "aws:eks/podIdentityAssociation:PodIdentityAssociation",
         "aws:elasticache/parameterGroup:ParameterGroup",
         "aws:elasticache/subnetGroup:SubnetGroup",
         "aws:elasticache/user:User",
@@ -72,10 +82,52 @@ FREE: frozenset[str] = frozenset(
         "aws:rds/parameterGroup:ParameterGroup",
         "aws:rds/snapshotCopy:SnapshotCopy",  # as backups, in use
         "aws:rds/subnetGroup:SubnetGroup",
+        "aws:route53/record:Record",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
     }
 )
 """Types that cost nothing by being there."""
+
+IN_CLUSTER: frozenset[str] = frozenset(
+    {
+        "kubernetes:apps/v1:Deployment",
+        "kubernetes:batch/v1:CronJob",
+        "kubernetes:batch/v1:Job",
+        "kubernetes:core/v1:ConfigMap",
+        "kubernetes:core/v1:LimitRange",
+        "kubernetes:core/v1:Namespace",
+        "kubernetes:core/v1:ResourceQuota",
+        "kubernetes:core/v1:Secret",
+        "kubernetes:core/v1:ServiceAccount",
+        "kubernetes:keda.sh/v1alpha1:ScaledObject",
+        "kubernetes:monitoring.coreos.com/v1:PodMonitor",
+        "kubernetes:monitoring.coreos.com/v1:PrometheusRule",
+        "kubernetes:networking.k8s.io/v1:IngressClass",
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+        "kubernetes:policy/v1:PodDisruptionBudget",
+        "kubernetes:storage.k8s.io/v1:StorageClass",
+    }
+)
+"""Types that are paid as the nodes they run on, or not at all."""
+
+IN_GRAFANA: frozenset[str] = frozenset(
+    {
+        "grafana:alerting/contactPoint:ContactPoint",
+        "grafana:alerting/notificationPolicy:NotificationPolicy",
+        "grafana:oss/dashboard:Dashboard",
+        "grafana:oss/dataSource:DataSource",
+        "grafana:oss/folder:Folder",
+    }
+)
+"""Types that a Grafana holds; one in the cluster costs nodes, another is on another bill."""
+
+_CHART = "kubernetes:helm.sh/v3:Release"
+_INSTANCE = "aws:rds/instance:Instance"
+_REPLICATION_GROUP = "aws:elasticache/replicationGroup:ReplicationGroup"
+_LOAD = 0.1
+"""Of a load balancer that a few people use, in units an hour."""
+_SETS_OF_DIMENSIONS = {"AWS/RDS": 1, "AWS/ElastiCache": 2}
+"""Under how many names CloudWatch keeps a metric of one instance."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +255,32 @@ def _cache(inputs: Mapping[str, Any]) -> list[Line]:
     return [_line("Queue", nodes, f"{inputs['nodeType']} hour")]
 
 
+def _chart(inputs: Mapping[str, Any]) -> list[Line]:
+    gigabytes = sum(_claims(inputs.get("values") or {}))
+    return [_line("Monitoring, volumes", gigabytes, "volume GB")] if gigabytes else []
+
+
+def _claims(values: Mapping[str, Any]) -> Iterable[float]:
+    """Yield the GiB of each volume that a chart's values ask for, of every replica."""
+    for value in values.values():
+        if not isinstance(value, Mapping):
+            continue
+        section = cast("Mapping[str, Any]", value)
+        claim = section.get("storageSpec") or section.get("storage")
+        if claim is None:
+            yield from _claims(section)
+        else:
+            wanted = claim["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+            yield float(wanted.removesuffix("Gi")) * section.get("replicas", 1)
+
+
+def _load_balancer(_: Mapping[str, Any]) -> list[Line]:
+    return [
+        _line("Load balancers", HOURS, "load balancer hour"),
+        _line("Load balancers, load", HOURS * _LOAD, "load balancer unit hour"),
+    ]
+
+
 PRICED: Mapping[str, Callable[[Mapping[str, Any]], list[Line]]] = {
     "aws:cloudwatch/logGroup:LogGroup": _log_group,
     "aws:ec2/eip:Eip": _address,
@@ -210,9 +288,11 @@ PRICED: Mapping[str, Callable[[Mapping[str, Any]], list[Line]]] = {
     "aws:ec2/vpcEndpoint:VpcEndpoint": _endpoint,
     "aws:ecr/repository:Repository": _repository,
     "aws:eks/cluster:Cluster": _cluster,
-    "aws:elasticache/replicationGroup:ReplicationGroup": _cache,
+    _REPLICATION_GROUP: _cache,
     "aws:kms/key:Key": _key,
-    "aws:rds/instance:Instance": _database,
+    _INSTANCE: _database,
+    _CHART: _chart,
+    "kubernetes:networking.k8s.io/v1:Ingress": _load_balancer,
 }
 
 
@@ -221,7 +301,7 @@ def of_resource(type_: str, inputs: Mapping[str, Any]) -> list[Line]:
 
     Raises NoPriceError for a type or a size that is not in the tables.
     """
-    if type_ in FREE:
+    if type_ in FREE | IN_CLUSTER | IN_GRAFANA:
         return []
     if type_ not in PRICED:
         raise NoPriceError(f"stacks/cost.py knows no price of {type_}, and not that it is free")
@@ -254,15 +334,42 @@ def of_usage(usage: Usage, replica_storage: float = 0) -> list[Line]:
     return lines
 
 
+def of_metrics(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Line]:
+    """Return what asking CloudWatch costs: every metric of every instance, each time."""
+    listed = list(resources)
+    instances = {
+        "AWS/RDS": sum(type_ == _INSTANCE for type_, _ in listed),
+        "AWS/ElastiCache": sum(
+            inputs["numCacheClusters"] for type_, inputs in listed if type_ == _REPLICATION_GROUP
+        ),
+    }
+    lines: list[Line] = []
+    for type_, inputs in listed:
+        values: Mapping[str, Any] = (type_ == _CHART and inputs.get("values")) or {}
+        if "config" not in values:
+            continue
+        times = HOURS * 3600 / values["extraArgs"]["scraping-interval"]
+        asked = sum(
+            len(metric["statistics"]) * instances[job["type"]] * _SETS_OF_DIMENSIONS[job["type"]]
+            for job in yaml.safe_load(values["config"])["discovery"]["jobs"]
+            for metric in job["metrics"]
+        )
+        lines.append(
+            _line("CloudWatch, metrics", asked * times / 1000, "thousand metrics asked for")
+        )
+    return lines
+
+
 def bill(resources: Iterable[tuple[str, Mapping[str, Any]]], usage: Usage) -> list[Line]:
     """Return the bill of a stack: lines of the same kind added up, the dearest first.
 
-    `resources` are the type and the inputs of each AWS resource.
+    `resources` are the type and the inputs of each resource of AWS, Kubernetes and Grafana.
     """
     listed = list(resources)
     replicas = [inputs for type_, inputs in listed if "replicateSourceDb" in inputs and type_]
     storage = sum(inputs.get("allocatedStorage", 0) for _, inputs in listed)
     lines = [line for type_, inputs in listed for line in of_resource(type_, inputs)]
+    lines += of_metrics(listed)
     lines += of_usage(usage, storage * len(replicas))
     merged: dict[tuple[str, str, float], float] = {}
     for line in lines:
