@@ -77,6 +77,8 @@ class Stack:
         self.require_settings()
         directory = self._initial_directory
         if not self.exists():
+            if self.name != "local":
+                _fail(f"the stack {self.name} does not exist: see docs/bootstrap.md")
             directory.mkdir(parents=True, exist_ok=True)
             (directory / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
             (directory / self._settings_file.name).unlink(missing_ok=True)

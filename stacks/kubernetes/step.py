@@ -27,6 +27,18 @@ DEADLINE_SECONDS = 7 * 86_400
 
 RETRIES = 3
 
+_WRONG_USAGE = 2
+_FAILURES = {
+    "rules": [
+        # A node that goes is no failure of the step's; what is misused will not be right later.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"operator": "In", "values": [_WRONG_USAGE]},
+        },
+    ]
+}
+
 
 @dataclass(frozen=True)
 class StepJobArgs:
@@ -132,8 +144,9 @@ def _job(
             **({"annotations": dict(annotations)} if annotations else {}),
         },
         "spec": {
-            # A pod that was killed is no failure of the step; a step goes on where it stopped.
+            # A step goes on where it stopped: after a failover, or after its pod was killed.
             "backoffLimit": RETRIES,
+            "podFailurePolicy": _FAILURES,
             "activeDeadlineSeconds": DEADLINE_SECONDS,
             "template": pod_template(replace(args.pod, arguments=tuple(command))),
         },

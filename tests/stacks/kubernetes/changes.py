@@ -84,11 +84,14 @@ def normalised(declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object as the server writes it: a Secret's `stringData` are among its `data`."""
     if declared.get("kind") != "Secret" or "stringData" not in declared:
         return dict(declared)
+    rest = {key: value for key, value in declared.items() if key != "stringData"}
+    if not isinstance(declared["stringData"], Mapping):
+        # In a preview, where a part of it is not known yet.
+        return {**rest, "data": declared["stringData"]}
     encoded = {
         key: base64.b64encode(str(value).encode()).decode()
         for key, value in declared["stringData"].items()
     }
-    rest = {key: value for key, value in declared.items() if key != "stringData"}
     return {**rest, "data": {**declared.get("data", {}), **encoded}}
 
 
