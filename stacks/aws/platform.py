@@ -141,7 +141,12 @@ class AwsPlatform(pulumi.ComponentResource):
     ) -> DeployedService:
         """Declare one of our programs as a Deployment; it is scraped under its name."""
         account = self._identity(
-            name, {"connect": self._foundation.database.connect_policy(WORKERS_ROLE)}
+            name,
+            {
+                "connect": self._foundation.database.connect_policy(
+                    WORKERS_ROLE, replica=spec.reads_replica
+                )
+            },
         )
         store = self._foundation.database
         environment = {
@@ -169,6 +174,7 @@ class AwsPlatform(pulumi.ComponentResource):
                     serving=True,
                     stop_seconds=spec.stop_seconds,
                 ),
+                durable=durable(self._settings),
             ),
             self._component([*account, self._queue_secret, *self._fences, *after]),
         )

@@ -15,10 +15,11 @@ from stacks.kubernetes.sizes import Size
 
 @dataclass(frozen=True)
 class DeploymentArgs:
-    """`pod.name` is the service's name."""
+    """`pod.name` is the service's name; a `durable` one is not deleted by mistake."""
 
     namespace: str
     pod: PodArgs
+    durable: bool = False
 
 
 class DeployedService(pulumi.ComponentResource):
@@ -32,7 +33,10 @@ class DeployedService(pulumi.ComponentResource):
         budget = disruption_budget(args.namespace, args.pod.name)
         deployed = deployment(args)
         self.deployment = Deployment(
-            name, metadata=deployed["metadata"], spec=deployed["spec"], opts=children
+            name,
+            metadata=deployed["metadata"],
+            spec=deployed["spec"],
+            opts=pulumi.ResourceOptions(parent=self, protect=args.durable),
         )
         PodDisruptionBudget(name, metadata=budget["metadata"], spec=budget["spec"], opts=children)
         self.register_outputs({})

@@ -113,6 +113,12 @@ def test_the_settings_change_how_many_pods_there_are_and_give_way_to_nothing_imp
     assert (one["fsrs-optimization"].minimum, one["fsrs-optimization"].maximum) == (1, 1)
 
 
+def test_a_destroy_of_prod_by_mistake_stops_at_its_services() -> None:
+    for environment, protected in (("prod", True), ("staging", False)):
+        found = whole(environment)[0].of(DEPLOYMENT).values()
+        assert {each.protect for each in found} == {protected}
+
+
 def test_a_worker_that_is_scaled_is_scaled_on_its_own_queue_and_others_are_not_scaled() -> None:
     scaled = {
         each.inputs["metadata"]["name"]: each.inputs["spec"]["triggers"][0]["metadata"]["query"]
