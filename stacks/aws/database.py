@@ -123,10 +123,14 @@ class Database(pulumi.ComponentResource):
             }
         )
 
-    def connect_policy(self, role: str) -> pulumi.Output[str]:
-        """Return the IAM policy of who may log in as the database role `role`, and no other."""
+    def connect_policy(self, role: str, *, replica: bool = False) -> pulumi.Output[str]:
+        """Return the IAM policy of who may log in as the database role `role`, and no other.
+
+        With `replica` at the replica too, if there is one.
+        """
         prefix = f"arn:aws:rds-db:{self._args.region}:{self._args.account_id}:dbuser"
-        return pulumi.Output.all(*self._resource_ids).apply(
+        places = self._resource_ids if replica else self._resource_ids[:1]
+        return pulumi.Output.all(*places).apply(
             lambda ids: document(
                 allow(("rds-db:connect",), [f"{prefix}:{identity}/{role}" for identity in ids])
             )

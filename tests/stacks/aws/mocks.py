@@ -201,7 +201,7 @@ def foundation_with(changed: AwsSettings) -> tuple[Declarations, dict[str, Any]]
         return {
             **made.outputs(),
             "queue_url": made.cache.url,
-            "connect_policy": made.database.connect_policy("workers"),
+            "connect_policy": made.database.connect_policy("workers", replica=True),
         }
 
     return declare(program)
