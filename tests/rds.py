@@ -22,7 +22,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -52,6 +52,9 @@ class Keys:
     secrets_by_id: dict[str, str] = field(default_factory=dict[str, str])
     session_tokens: dict[str, str] = field(default_factory=dict[str, str])
     token_seconds: float = 900
+    region: str = REGION
+    permitted: Callable[[str, str], bool] = lambda _key, _role: True
+    """Whether the IAM role of an access key may connect as a role of the database."""
 
     def new(self) -> tuple[str, str, str]:
         """Return a new access key's id, secret and session token."""
@@ -69,50 +72,77 @@ class Keys:
         if (given.get("Action"), given.get("DBUser")) != ("connect", role):
             return f"it is to {given.get('Action')} as {given.get('DBUser')}"
         identity, day, region, service, _ = given["X-Amz-Credential"].split("/")
-        if (region, service) != (REGION, "rds-db"):
+        if (region, service) != (self.region, "rds-db"):
             return f"it is for {service} in {region}"
         if given.get("X-Amz-Security-Token") != self.session_tokens.get(identity, ""):
             return "the access key is unknown, or not its session's"
         signed = datetime.datetime.strptime(given["X-Amz-Date"], "%Y%m%dT%H%M%S%z").timestamp()
         if not -5 < time.time() - signed < min(self.token_seconds, float(given["X-Amz-Expires"])):
             return "it has expired"
-        wanted = _signature(self.secrets_by_id[identity], day, parts.netloc, given)
-        return None if hmac.compare_digest(wanted, given["X-Amz-Signature"]) else "the signature"
+        secret, scope = self.secrets_by_id[identity], (day, self.region)
+        wanted = _signature(secret, scope, parts.netloc, given)
+        if not hmac.compare_digest(wanted, given["X-Amz-Signature"]):
+            return "the signature"
+        return None if self.permitted(identity, role) else f"IAM does not let it connect as {role}"
 
 
-def _signature(secret: str, day: str, host: str, given: dict[str, str]) -> str:
-    """Return the signature of version 4 of AWS, by its specification."""
+def _signature(secret: str, scoped: tuple[str, str], host: str, given: dict[str, str]) -> str:
+    """Return the signature of version 4 of AWS for a day and region, by its specification."""
+    day, region = scoped
     query = "&".join(
         f"{quote(key, safe='-_.~')}={quote(value, safe='-_.~')}"
         for key, value in sorted(given.items())
         if key != "X-Amz-Signature"
     )
     request = f"GET\n/\n{query}\nhost:{host}\n\nhost\n{hashlib.sha256(b'').hexdigest()}"
-    scope = f"{day}/{REGION}/rds-db/aws4_request"
+    scope = f"{day}/{region}/rds-db/aws4_request"
     digest = hashlib.sha256(request.encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{given['X-Amz-Date']}\n{scope}\n{digest}"
     key = f"AWS4{secret}".encode()
-    for part in (day, REGION, "rds-db", "aws4_request"):
+    for part in (day, region, "rds-db", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an RDS is reached: by the names or addresses `hosts`, at an address of ours."""
+
+    hosts: tuple[str, ...] = (HOST,)
+    address: str = "127.0.0.1"
+    port: int = 0
+    """0 is any that is free."""
+    certificate: tuple[Path, Path, Path] | None = None
+    """Files of a certificate for the hosts, of its key, and of whom to trust; None makes them."""
+
+
 class Rds:
-    """A Postgres behind TLS and IAM, at `localhost:port`; `server` is what lies behind."""
+    """A Postgres behind TLS and IAM, at `host:port`; `server` is what lies behind."""
 
     def __init__(
-        self, server: PostgresServer, directory: Path, keys: Keys, master_password: str
+        self,
+        server: PostgresServer,
+        directory: Path,
+        keys: Keys,
+        master_password: str,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self.server = server
         self.master_password = master_password
         self.keys = keys
+        self._endpoint = endpoint or Endpoint()
+        self.host = self._endpoint.hosts[0]
         self.refusals: list[str] = []
         """Why log-ins were refused, in order."""
         self.logins: list[str] = []
         """The tokens that were taken, in order."""
-        self.authority = directory / "rds-ca.pem"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*_certificate(directory, self.authority))
+        if self._endpoint.certificate is None:
+            self.authority = directory / "rds-ca.pem"
+            context.load_cert_chain(*_certificate(directory, self.authority))
+        else:
+            certificate, key, self.authority = self._endpoint.certificate
+            context.load_cert_chain(certificate, key)
         self._context = context
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -126,7 +156,7 @@ class Rds:
         """Return what logs a role in: with a token unless it has a password."""
         login = role if password is None else f"{role}:{password}"
         return (
-            f"postgresql://{login}@{HOST}:{self.port}/{database}"
+            f"postgresql://{login}@{self.host}:{self.port}/{database}"
             f"?sslmode=verify-full&sslrootcert={self.authority}"
         )
 
@@ -136,7 +166,7 @@ class Rds:
 
     def _run(self, started: threading.Event) -> None:
         listening = self._loop.run_until_complete(
-            asyncio.start_server(self._connected, "127.0.0.1", 0)
+            asyncio.start_server(self._connected, self._endpoint.address, self._endpoint.port)
         )
         self.port = listening.sockets[0].getsockname()[1]
         started.set()
@@ -185,8 +215,10 @@ class Rds:
         await reader.readexactly(1)
         answer = await _packet(reader)
         token = answer[4:].rstrip(b"\0").decode()
+        named = token.partition(":")[0]
+        host = named if named in self._endpoint.hosts else self.host
         try:
-            refusal = self.keys.refusal(token, HOST, self.port, role)
+            refusal = self.keys.refusal(token, host, self.port, role)
         except (KeyError, ValueError):
             refusal = "it is no token"
         if refusal is None:
@@ -264,32 +296,42 @@ def _certificate(directory: Path, authority: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def running_rds() -> Iterator[Rds]:
+def running_rds(
+    *,
+    endpoint: Endpoint | None = None,
+    keys: Keys | None = None,
+    master: str = "master",
+    master_password: str | None = None,
+    **options: str,
+) -> Iterator[Rds]:
     """Run a Postgres behind TLS and IAM, with the role `rds_iam` and RDS's kind of master role.
 
-    The master, `master`, is no superuser: it may create roles and databases, and grant `rds_iam`.
+    The master is no superuser: it may create roles and databases, and grant `rds_iam`. `options`
+    are settings of the server.
     """
     directory = Path(tempfile.mkdtemp(prefix="test-rds-"))
     directory.chmod(0o755)
     try:
-        with running_postgres() as server:
+        with running_postgres(**options) as server:
             access = server.data_directory / "pg_hba.conf"
             rules = access.read_text()
             access.write_text(f"host all all {_TRUSTED}/32 trust\n{rules}")
-            password = secrets.token_urlsafe(30)
+            password = master_password or secrets.token_urlsafe(30)
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("CREATE ROLE rds_iam")
                 connection.execute(
-                    sql.SQL("CREATE ROLE master LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
-                        password
+                    sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
+                        sql.Identifier(master), password
                     )
                 )
                 connection.execute(
-                    "GRANT rds_iam, pg_read_all_stats TO master"
-                    " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+                    sql.SQL(
+                        "GRANT rds_iam, pg_read_all_stats TO {}"
+                        " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+                    ).format(sql.Identifier(master))
                 )
                 connection.execute("SELECT pg_reload_conf()")
-            rds = Rds(server, directory, Keys(), password)
+            rds = Rds(server, directory, keys or Keys(), password, endpoint)
             try:
                 yield rds
             finally:

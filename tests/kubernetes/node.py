@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import random
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kubernetes.addresses import free_address
 from tests.kubernetes.api import Api, ApiError
 from tests.kubernetes.containers import Image, now
 from tests.kubernetes.control_plane import ControlPlane
@@ -262,13 +262,8 @@ class Node:
         return owners.count(_owner(pod)), len(owners)
 
     def _free_address(self) -> str:
-        """Return an address of loopback that is likely nobody's."""
         taken = {runner.address for runner in self._runners.values() if not runner.finished}
-        while True:
-            parts = random.randint(16, 254), random.randint(0, 254), random.randint(2, 254)
-            address = "127." + ".".join(map(str, parts))
-            if address not in taken:
-                return address
+        return free_address(taken=taken)
 
     def _register(self, machine: _Machine) -> None:
         metadata = {"name": machine.name, "labels": machine.labels}
