@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -19,7 +18,7 @@ from migrations.partition.bookkeeping import Month, Record
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds, create_indexes
 from migrations.partition.drain import Drain, add_missing_months, lock_month
-from migrations.partition.engine import Engine, Outcome
+from migrations.partition.engine import Engine, Outcome, in_parallel
 from migrations.partition.errors import Refused
 from migrations.partition.locks import NotYet, in_short_transaction
 from migrations.partition.phases import Phase
@@ -139,7 +138,7 @@ def bring_live(work: _Work, months: list[Month]) -> None:
     queue = list(reversed(months))
     jobs = max(1, min(engine.options.jobs, len(months)))
 
-    def worker() -> None:
+    def worker(_: int) -> None:
         with engine.session() as session:
             work.drain.ready(session)
             blocks.commit_lazily(session)
@@ -154,14 +153,7 @@ def bring_live(work: _Work, months: list[Month]) -> None:
                 bring_month_live(work, session, month.month, month.partition_name)
             engine.check_stop()
 
-    with ThreadPoolExecutor(jobs, "backfill") as pool:
-        futures = [pool.submit(worker) for _ in range(jobs)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            queue.clear()
-        for future in futures:
-            future.result()
+    in_parallel("backfill", jobs, worker, queue.clear)
 
 
 def bring_month_live(
@@ -322,14 +314,16 @@ def _catch_up(
             return 0
         return work.drain.batch(connection, month, partition)
 
+    def expect_few(connection: psycopg.Connection) -> None:
+        if work.drain.pending(connection, month, 4 * SHORT) >= 4 * SHORT:
+            raise NotYet("changes come in faster than they are drained", soon=True)
+
     def go_live(connection: psycopg.Connection) -> None:
         if _locked(work, connection, month).state != "catching_up":
             return
-        if work.drain.pending(connection, month, 4 * SHORT) >= 4 * SHORT:
-            raise NotYet("changes come in faster than they are drained", soon=True)
+        expect_few(connection)
         lock_month(connection, work.table_id, month)
-        if work.drain.pending(connection, month, 4 * SHORT) >= 4 * SHORT:
-            raise NotYet("changes come in faster than they are drained", soon=True)
+        expect_few(connection)
         while work.drain.batch(connection, month, partition):
             pass
         bookkeeping.update_month(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date
 
@@ -25,7 +24,7 @@ from migrations.partition import bookkeeping, calendar
 from migrations.partition.bookkeeping import Month
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds
-from migrations.partition.engine import Engine
+from migrations.partition.engine import Engine, in_parallel
 from migrations.partition.locks import in_short_transaction
 from migrations.partition.progress import Progress
 from migrations.partition.statements import names_list, template
@@ -180,14 +179,7 @@ def _load(work: _Pass) -> None:
                     width = adapted(width, time.monotonic() - started)
 
     jobs = max(1, min(engine.options.jobs, len(ranges)))
-    with ThreadPoolExecutor(jobs, "load") as pool:
-        futures = [pool.submit(worker, number) for number in range(jobs)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            ranges.clear()
-        for future in futures:
-            future.result()
+    in_parallel("load", jobs, worker, ranges.clear)
 
 
 def commit_lazily(session: psycopg.Connection) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -111,6 +112,24 @@ class Engine:
         for connection in [self.connection, *self._sessions]:
             if not connection.closed:
                 connection.cancel_safe(timeout=5)
+
+
+def in_parallel(
+    name: str, jobs: int, worker: Callable[[int], None], abandon: Callable[[], None]
+) -> None:
+    """Run `worker(0)` to `worker(jobs - 1)` on threads of that name, and wait for all of them.
+
+    When one of them fails, `abandon` takes away what the others would have begun next. Raises what
+    the first in order raised.
+    """
+    with ThreadPoolExecutor(jobs, name) as pool:
+        futures = [pool.submit(worker, number) for number in range(jobs)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            abandon()
+        for future in futures:
+            future.result()
 
 
 def open_session(url: str, spec: Spec, purpose: str, options: Options) -> psycopg.Connection:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 
 import psycopg
 from psycopg import sql
 
 from migrations.partition.catalogue import Table
-from migrations.partition.engine import Engine
+from migrations.partition.engine import Engine, in_parallel
 
 _ANALYZE_ONLY = 180_000
 """The version of Postgres since which a partitioned table is analyzed without its partitions."""
@@ -30,27 +29,26 @@ def analyze(engine: Engine, new: Table) -> None:
     if engine.connection.info.server_version < _ANALYZE_ONLY:
         engine.connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(table))
         return
-    tasks: queue.SimpleQueue[sql.Identifier] = queue.SimpleQueue()
-    for schema, name in engine.connection.execute(_NEVER_ANALYZED, [new.oid]):
-        tasks.put(sql.Identifier(schema, name))
+    todo = deque(
+        sql.Identifier(schema, name)
+        for schema, name in engine.connection.execute(_NEVER_ANALYZED, [new.oid])
+    )
 
-    def worker() -> None:
+    def worker(_: int) -> None:
         with engine.session() as session:
-            while not engine.stopping.is_set() and _analyze_next(session, tasks):
+            while not engine.stopping.is_set() and _analyze_next(session, todo):
                 pass
 
-    jobs = max(1, min(engine.options.jobs, tasks.qsize()))
-    with ThreadPoolExecutor(jobs, "analyze") as pool:
-        for future in [pool.submit(worker) for _ in range(jobs)]:
-            future.result()
+    jobs = max(1, min(engine.options.jobs, len(todo)))
+    in_parallel("analyze", jobs, worker, todo.clear)
     engine.check_stop()
     engine.connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) ONLY {}").format(table))
 
 
-def _analyze_next(session: psycopg.Connection, tasks: queue.SimpleQueue[sql.Identifier]) -> bool:
+def _analyze_next(session: psycopg.Connection, todo: deque[sql.Identifier]) -> bool:
     try:
-        partition = tasks.get_nowait()
-    except queue.Empty:
+        partition = todo.popleft()
+    except IndexError:
         return False
     # Locked: autovacuum is at it.
     session.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(partition))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -18,7 +16,7 @@ from migrations.partition.backfill import backfill_added
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds
 from migrations.partition.drain import drain_live_months
-from migrations.partition.engine import Engine, Outcome
+from migrations.partition.engine import Engine, Outcome, in_parallel
 from migrations.partition.errors import Refused
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
@@ -159,22 +157,23 @@ def compare(engine: Engine, old: Table, new: Table) -> Comparison:
         holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         exported = holder.execute("SELECT pg_export_snapshot()").fetchone()
         snapshot = str(exported[0]) if exported else ""
-        tasks: queue.SimpleQueue[tuple[Side, sql.Composable, sql.Composable]] = queue.SimpleQueue()
-        for side, relation, pages in _relations(holder, old, new, original, copy):
-            for part in _ranges(pages):
-                tasks.put((side, relation, part))
+        todo = deque(
+            (side, relation, part)
+            for side, relation, pages in _relations(holder, old, new, original, copy)
+            for part in _ranges(pages)
+        )
         progress = Progress(engine.reporter, "verify", 2 * old.rows_estimated)
         columns = hashed_columns(old)
 
-        def worker() -> None:
+        def worker(_: int) -> None:
             with engine.session() as session:
                 session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 while True:
                     engine.check_stop()
                     try:
-                        side, relation, part = tasks.get_nowait()
-                    except queue.Empty:
+                        side, relation, part = todo.popleft()
+                    except IndexError:
                         return
                     found = session.execute(
                         template(
@@ -187,12 +186,7 @@ def compare(engine: Engine, old: Table, new: Table) -> Comparison:
                     ).fetchall()
                     progress.advance(side.add(found))
 
-        jobs = engine.options.jobs
-        with ThreadPoolExecutor(jobs, "verify") as pool:
-            futures = [pool.submit(worker) for _ in range(jobs)]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            for future in futures:
-                future.result()
+        in_parallel("verify", engine.options.jobs, worker, todo.clear)
         progress.finish()
         differences = _differences(engine, holder, old, new, original, copy)
     return Comparison(original, copy, differences, progress)
