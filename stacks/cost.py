@@ -41,8 +41,8 @@ PRICES: Mapping[str, float] = {
     "cache.t4g.small hour": 0.0304,
     "cache.m7g.large hour": 0.1512,
     "cache.r7g.large hour": 0.2088,
-    "m7g.large hour": 0.0978,
-    "m7g.xlarge hour": 0.1955,
+    "m7i.large hour": 0.1208,
+    "m7i.xlarge hour": 0.2415,
     "auto mode share of node": 0.12,
     "volume GB": 0.0952,
     "load balancer hour": 0.027,
@@ -149,7 +149,7 @@ class Usage:
 USAGE: Mapping[str, Usage] = {
     "staging": Usage(
         nodes=2,
-        node_type="m7g.large",
+        node_type="m7i.large",
         volumes=80,
         through_nat=50,
         through_endpoints=50,
@@ -161,7 +161,7 @@ USAGE: Mapping[str, Usage] = {
     ),
     "prod": Usage(
         nodes=4,
-        node_type="m7g.xlarge",
+        node_type="m7i.xlarge",
         volumes=240,
         through_nat=200,
         through_endpoints=300,
