@@ -37,6 +37,8 @@ def require_files(settings: Settings, root: Path) -> None:
 
     Raises SettingsError naming the key whose file is missing or wrong.
     """
+    if settings.aws is not None:
+        _require_in_image(settings)
     try:
         load_spec(root / settings.partitioning.spec)
     except (OSError, SpecError) as error:
@@ -44,6 +46,21 @@ def require_files(settings: Settings, root: Path) -> None:
     history = settings.history
     if isinstance(history, AnkiHistorySettings) and not (root / history.path).is_file():
         raise SettingsError(f"{PROJECT}:history.path: got {str(history.path)!r}, takes a file")
+
+
+def _require_in_image(settings: Settings) -> None:
+    """Refuse files that steps in the cluster will not find: their image has the programs only."""
+    if isinstance(settings.history, AnkiHistorySettings):
+        raise SettingsError(
+            f"{PROJECT}:history.source: got 'anki', whose file is not in the image; takes "
+            "'simulated' or 'none', and `python -m history anki` by hand"
+        )
+    spec = settings.partitioning.spec
+    if spec.is_absolute() or spec.parts[:1] != ("migrations",) or ".." in spec.parts:
+        raise SettingsError(
+            f"{PROJECT}:partitioning.spec: got {str(spec)!r}, which is not in the image; takes a "
+            "file below migrations/"
+        )
 
 
 def database_steps(

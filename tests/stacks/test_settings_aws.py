@@ -100,6 +100,26 @@ def test_the_committed_settings_are_valid_but_for_what_only_their_user_knows(sta
         assert key in (ROOT / f"Pulumi.{stack}.yaml").read_text().split("config:")[0]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("history", {"source": "anki", "path": "revlog.csv"}, "history.source: got 'anki'"),
+        ("partitioning", {"phase": "sync", "spec": "LICENSE"}, "spec: got .* not in the image"),
+        (
+            "partitioning",
+            {"phase": "sync", "spec": "/etc/spec.toml"},
+            "spec: got .* not in the image",
+        ),
+    ],
+)
+def test_files_that_the_image_has_not_are_refused(
+    tmp_path: Path, key: str, value: dict[str, Any], told: str
+) -> None:
+    text = {f"learning-platform:{key}": json.dumps(value)}
+    with pytest.raises(SettingsError, match=told):
+        require_files(read_settings({**configuration(), **text}), ROOT)
+
+
 def test_settings_that_were_filled_in_have_no_placeholders() -> None:
     require_no_placeholders(read_settings(configuration()))
     require_no_placeholders(read_settings({}))
