@@ -38,7 +38,7 @@ class Engine:
     def lay_out(self, source: str | Path, config: Mapping[str, Any]) -> None:
         """Lay out a program, of its text or its folder, and create the stack."""
         if isinstance(source, Path):
-            shutil.copytree(source, self.program)
+            shutil.copytree(source, self.program, symlinks=True)
         else:
             self.program.mkdir(parents=True)
             self.rewrite(source)
@@ -81,6 +81,9 @@ class Engine:
                 "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",
                 "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
                 "PULUMI_SKIP_UPDATE_CHECK": "true",
+                # To compile the SDKs takes seconds, and each command would.
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(ROOT / ".local" / "bytecode"),
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
