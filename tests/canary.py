@@ -224,24 +224,3 @@ def all_objects(kubeconfig: Path | str) -> list[dict[str, Any]]:
         kind = {"apiVersion": resource.group_version, "kind": resource.kind}
         found.extend({**kind, **item} for item in listed.get("items") or ())
     return found
-
-
-def pod_logs(kubeconfig: Path | str) -> dict[str, str]:
-    """Return the logs that the API gives of every container, by pod and container."""
-    from kubernetes import client, config
-    from kubernetes.client.exceptions import ApiException
-
-    api: Any = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-    logs: dict[str, str] = {}
-    for pod in api.list_pod_for_all_namespaces().items:
-        for container in pod.spec.containers:
-            place = f"{pod.metadata.namespace}/{pod.metadata.name}/{container.name}"
-            try:
-                logs[place] = str(
-                    api.read_namespaced_pod_log(
-                        pod.metadata.name, pod.metadata.namespace, container=container.name
-                    )
-                )
-            except ApiException:
-                continue  # it has not begun, or its node has no kubelet
-    return logs
