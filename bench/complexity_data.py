@@ -25,7 +25,7 @@ CREATE TABLE review_logs (
     "actorId" uuid NOT NULL, rating smallint NOT NULL, state jsonb NOT NULL,
     elapsed_time integer NOT NULL, reviewed_at timestamp NOT NULL DEFAULT now(),
     scheduled_on timestamp, "previousState" jsonb
-);
+) PARTITION BY RANGE (reviewed_at);
 CREATE TABLE nodes (id uuid PRIMARY KEY, type text NOT NULL, properties jsonb);
 CREATE TABLE edges (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(), "sourceId" uuid NOT NULL,
@@ -96,8 +96,22 @@ def fill(connection: psycopg.Connection, reviews: int) -> None:
     values = {
         "reviews": reviews, "actors": ACTORS, "cards": CARDS, "concepts": CONCEPTS, "edges": EDGES,
     }  # fmt: skip
-    for statement in _ROWS.split(";"):
+    create, *others = _ROWS.split("SELECT setseed")
+    connection.execute(create.encode())
+    for number in range(25):
+        connection.execute(
+            sql.SQL("CREATE TABLE {} PARTITION OF review_logs FOR VALUES FROM ({}) TO ({})").format(
+                sql.Identifier(f"review_logs_{number}"), *(_month(n) for n in (number, number + 1))
+            )
+        )
+    # For what `writers` inserts today.
+    connection.execute("CREATE TABLE review_logs_default PARTITION OF review_logs DEFAULT")
+    for statement in ("SELECT setseed" + "".join(others)).split(";"):
         connection.execute(sql.SQL(statement).format(**values))
+
+
+def _month(number: int) -> str:
+    return f"{2024 + number // 12}-{number % 12 + 1:02}-01"
 
 
 def add_day(connection: psycopg.Connection) -> int:

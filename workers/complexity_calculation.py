@@ -8,6 +8,7 @@ their own, and the calculation goes on when they are done.
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -17,8 +18,19 @@ import psycopg
 
 from workers import arrays, complexity
 from workers.complexity_definition import VERSION, Definition
+from workers.complexity_graph import Graph, medians_of_nodes, read_graph
 from workers.complexity_history import opinions, update_history
-from workers.complexity_months import ROWS_PER_STATEMENT, Summed, batches, sum_months, tune
+from workers.complexity_months import (
+    EVERYBODY,
+    ROWS_PER_STATEMENT,
+    Summed,
+    batches,
+    even_batches,
+    number,
+    sum_months,
+    tune,
+)
+from workers.complexity_sessions import Sessions
 from workers.complexity_state import ensure_tracking, find_dirty_months, is_tracked
 from workers.database import CALCULATION_LOCK, statement
 
@@ -58,6 +70,7 @@ def work(
     handed_out_at: float | None = None,
     rows_per_job: int | None = None,
     replica_url: str | None = None,
+    connections: int = 1,
 ) -> Result | HandedOut | Summed:
     """Do one job of the queue: sum up `months` if given, else calculate, or hand months out.
 
@@ -66,6 +79,7 @@ def work(
     """
     if months is not None:
         ensure_tracking(connection)
+        number(connection, EVERYBODY)
         return sum_months(connection, definition, months, replica_url)
     if rows_per_job is not None and handed_out_at is None:
         ensure_tracking(connection)
@@ -76,7 +90,7 @@ def work(
                 [{"months": [month.isoformat() for month in job]} for job in jobs],
                 {"handedOutAt": time.time()},
             )
-    return calculate(connection, definition, replica_url, handed_out_at)
+    return calculate(connection, definition, replica_url, handed_out_at, connections)
 
 
 def calculate(
@@ -84,54 +98,59 @@ def calculate(
     definition: Definition,
     replica_url: str | None = None,
     began_at: float | None = None,
+    connections: int = 1,
 ) -> Result:
     """Compute and write the score of every node, the scores in one transaction.
 
     Waits while another calculation runs on the same database. Reviews are read in transactions of
-    their own: whoever changes their table waits for no more than those.
+    their own: whoever changes their table waits for no more than those. `connections` statements
+    run at a time.
     """
     began_at = time.time() if began_at is None else began_at
     ensure_tracking(connection)
     connection.execute("SELECT pg_advisory_lock(%s)", [CALCULATION_LOCK])
     try:
+        number(connection, EVERYBODY)
         dirty = find_dirty_months(connection, definition)
-        read = sum(
-            sum_months(connection, definition, batch, replica_url).read
-            for batch in batches(dirty, ROWS_PER_STATEMENT)
-        )
-        return _finish(connection, definition, read, began_at)
+        with Sessions(connection, connections) as sessions:
+            graph = sessions.submit(read_graph)
+            summed = [
+                sessions.submit(sum_months, definition, months, replica_url)
+                for months in even_batches(dirty, ROWS_PER_STATEMENT, sessions.count)
+            ]
+            read = sum(future.result().read for future in summed)
+            return sessions.submit(_finish, definition, graph, read, began_at).result()
     finally:
-        # If the connection broke, the server has released the lock and dropped the tables.
+        # If the connection broke, the server has released the lock.
         if not connection.broken:
-            connection.execute("DISCARD TEMP")
             connection.execute("SELECT pg_advisory_unlock(%s)", [CALCULATION_LOCK])
 
 
 def _finish(
-    connection: psycopg.Connection, definition: Definition, read: int, began_at: float
+    connection: psycopg.Connection,
+    definition: Definition,
+    graph_read: Future[Graph],
+    read: int,
+    began_at: float,
 ) -> Result:
     with connection.transaction():
         tune(connection)
         update_history(connection, definition)
         reviews, actors = _counts(connection)
-        base = _medians(connection, definition)
-        edges = arrays.unpack(
-            connection.cursor(binary=True).execute(statement("complexity_edges")),
-            {"source": "i4", "target": "i4", "weight": "f8"},
+        medians = _medians_of_cards(connection, definition)
+        graph = graph_read.result()
+        scores, iterations = complexity.scores(
+            medians_of_nodes(graph, medians), graph.neighbours, definition.propagation
         )
-        neighbours = complexity.adjacency(
-            len(base), edges["source"], edges["target"], edges["weight"]
-        )
-        scores, iterations = complexity.scores(base, neighbours, definition.propagation)
         result = Result(
             version=VERSION,
             reviews=reviews,
             read=read,
             actors=actors,
-            nodes=len(base),
-            edges=len(edges["source"]),
+            nodes=len(graph.ids),
+            edges=graph.edges,
             scored=int((~np.isnan(scores)).sum()),
-            written=_write(connection, scores),
+            written=_write(connection, graph, scores),
             iterations=iterations,
             seconds=round(time.time() - began_at, 3),
         )
@@ -147,19 +166,6 @@ def _counts(connection: psycopg.Connection) -> tuple[int, int]:
     ).fetchone()
     assert row is not None  # noqa: S101 -- aggregates always have a row
     return row[0], row[1]
-
-
-def _medians(connection: psycopg.Connection, definition: Definition) -> complexity.Values:
-    """Number the nodes; return the median of each, NaN where there are no opinions."""
-    median_of_card = _medians_of_cards(connection, definition)
-    connection.execute(statement("complexity_nodes"))
-    connection.execute("ANALYZE complexity_nodes")
-    row = connection.execute("SELECT count(*) FROM complexity_nodes").fetchone()
-    assert row is not None  # noqa: S101 -- an aggregate always has a row
-    base = np.full(row[0], np.nan)
-    cards = arrays.fetch(connection, statement("complexity_cards"), {"index": "i4", "card": "i4"})
-    base[cards["index"]] = median_of_card[cards["card"]]
-    return base
 
 
 def _medians_of_cards(connection: psycopg.Connection, definition: Definition) -> complexity.Values:
@@ -183,17 +189,17 @@ def _medians_of_cards(connection: psycopg.Connection, definition: Definition) ->
     return medians
 
 
-def _write(connection: psycopg.Connection, scores: complexity.Values) -> int:
+def _write(connection: psycopg.Connection, graph: Graph, scores: complexity.Values) -> int:
+    """Write the scores, NaN for none, where they are not those that are there; return how many."""
     connection.execute(
         "CREATE TEMPORARY TABLE complexity_scores"
-        " (index integer NOT NULL, score double precision NOT NULL)"
+        " (id uuid NOT NULL, score double precision NOT NULL) ON COMMIT DROP"
     )
-    scored = np.flatnonzero(~np.isnan(scores))
     arrays.store(
         connection,
         "complexity_scores",
-        {"index": scored, "score": scores[scored]},
-        {"index": "i4", "score": "f8"},
+        {"id": graph.ids, "score": scores},
+        {"id": "V16", "score": "f8"},
     )
     connection.execute("ANALYZE complexity_scores")
     return connection.execute(statement("complexity_write"), {"version": VERSION}).rowcount

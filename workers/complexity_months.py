@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from workers.database import statement
 
 # Cards whose sums are packed together, and merged at a time; another number, another SUMS_VERSION.
 CARDS_PER_PART = 256
-_EVERYBODY = sql.SQL("SELECT id FROM flashcards UNION SELECT id FROM actors")
+EVERYBODY = sql.SQL("SELECT id FROM flashcards UNION SELECT id FROM actors")
 
 # Reviews that are summed up by one statement, so that its hash table stays in memory.
 ROWS_PER_STATEMENT = 500_000
@@ -57,20 +58,29 @@ def tune(connection: psycopg.Connection) -> None:
     connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
 
 
-def batches(months: dict[date, int], rows: int) -> list[list[date]]:
+def batches(months: dict[date, int], rows: int, nearest: bool = False) -> list[list[date]]:
     """Divide months, with their numbers of reviews, into batches of neighbours of up to `rows`.
 
-    A month with more is a batch of its own.
+    A month with more is a batch of its own. With `nearest`, a batch that comes closer to `rows`
+    with one month more than without has it.
     """
     result: list[list[date]] = []
     filled = 0
     for month in sorted(months):
-        if not result or filled + months[month] > rows:
+        allowed = rows + (months[month] // 2 if nearest else 0)
+        if not result or filled + months[month] > allowed:
             result.append([])
             filled = 0
         result[-1].append(month)
         filled += months[month]
     return result
+
+
+def even_batches(months: dict[date, int], rows: int, sessions: int) -> list[list[date]]:
+    """Divide months the same way, and so that `sessions` share them evenly."""
+    total = sum(months.values())
+    rounds = math.ceil(total / (rows * sessions))
+    return batches(months, math.ceil(total / max(1, rounds * sessions)), nearest=True)
 
 
 def sum_months(
@@ -81,11 +91,12 @@ def sum_months(
 ) -> Summed:
     """Sum those of the months up that need it, all in one transaction.
 
+    Cards and actors should have numbers; those that have none yet cost time.
+
     Whoever sums the same month at the same time is waited for, and not repeated.
     """
     started = time.perf_counter()
     wanted = sorted(months)
-    number(connection, _EVERYBODY)
     with _month_locks(connection, wanted), connection.transaction():
         begin_snapshot(connection)
         tune(connection)

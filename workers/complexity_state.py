@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import psycopg
 from psycopg import errors, sql
@@ -41,6 +42,12 @@ INSTALL_ATTEMPTS = 3
 # months on (somebody's clock was wrong) they are counted instead.
 SAMPLE_BYTES = 16_000_000
 MOST_MONTHS = 2_400
+
+# The bounds of a partition that is no default and ends on both sides.
+_BOUNDS = re.compile(
+    r"FOR VALUES FROM \('(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)'\)"
+    r" TO \('(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)'\)"
+)
 
 # Raised when the sums of a month come out differently from the same reviews.
 SUMS_VERSION = 1
@@ -181,6 +188,9 @@ def find_dirty_months(connection: psycopg.Connection, definition: Definition) ->
 
 def _discover(connection: psycopg.Connection, source: Source) -> dict[date, int]:
     """Return the months the table may have reviews in, with about how many."""
+    bounded = _bounded(connection, source)
+    if bounded is not None:
+        return bounded
     # The name is Postgres's own rendering of it, quoted where needed.
     name = sql.SQL(source.name)  # pyright: ignore[reportArgumentType]
     extent = statement("complexity_extent").format(source=name, id=source.id)
@@ -196,9 +206,29 @@ def _discover(connection: psycopg.Connection, source: Source) -> dict[date, int]
     estimate = statement("complexity_estimate").format(source=name, percent=percent)
     estimated: dict[date, int] = dict(connection.execute(estimate).fetchall())
     # Months between that have none cost next to nothing.
+    return {month: estimated.get(month, 0) for month in _months(first, last)}
+
+
+def _months(first: date, last: date) -> list[date]:
+    """Return the first days of the months from that of `first` to that of `last`."""
     numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
-    months = [date(number // 12, number % 12 + 1, 1) for number in numbers]
-    return {month: estimated.get(month, 0) for month in months}
+    return [date(number // 12, number % 12 + 1, 1) for number in numbers]
+
+
+def _bounded(connection: psycopg.Connection, source: Source) -> dict[date, int] | None:
+    """Return the same of a partition by its bounds, without reading it; None if they do not tell.
+
+    Of its rows every month gets the same share: how much work a month is, is only estimated.
+    """
+    row = connection.execute(statement("complexity_bounds").format(id=source.id)).fetchone()
+    found = _BOUNDS.fullmatch(row[0]) if row and row[0] else None
+    if row is None or found is None or row[1] < 0:
+        return None
+    start, end = (datetime.fromisoformat(text) for text in found.groups())
+    months = _months(start.date(), (end - timedelta(microseconds=1)).date())
+    if len(months) > MOST_MONTHS:
+        return None
+    return {month: row[1] // len(months) for month in months}
 
 
 def _note(connection: psycopg.Connection, months: list[date], present: list[str]) -> None:

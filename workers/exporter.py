@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 from prometheus_client import Counter
@@ -41,6 +42,10 @@ def run(settings: ExporterSettings) -> None:
     registry.register(PartitioningCollector(settings.database_url.get_secret_value(), failures))
 
     async def serve(stop: Stop) -> None:
+        # What is there by now stays: looking through it for garbage again and again would hold one
+        # scrape in a hundred up for some 30 ms.
+        gc.collect()
+        gc.freeze()
         await stop.requested.wait()
 
     service.run("exporter", settings, registry, _nothing_missing, serve)

@@ -59,6 +59,7 @@ def complexity(settings: ComplexitySettings) -> None:
             "months": job.months,
             "handed_out_at": job.handedOutAt,
             "rows_per_job": settings.cdc_rows_per_job,
+            "connections": settings.cdc_connections,
             "replica_url": replica.get_secret_value() if replica else None,
         }
 

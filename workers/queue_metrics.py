@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from workers.connections import redis_options
+from workers.connections import new_blocking_client
 
 logger = logging.getLogger(__name__)
 
@@ -163,14 +163,13 @@ def count_workers(
 
 def new_client(redis_url: str, patience: float) -> Redis:
     """Return a client that fails after so many seconds and does not try again."""
-    options: dict[str, Any] = {
-        **redis_options(redis_url),
-        "socket_timeout": patience,
-        "socket_connect_timeout": patience,
-        "decode_responses": True,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    return Redis(**options)
+    return new_blocking_client(
+        redis_url,
+        socket_timeout=patience,
+        socket_connect_timeout=patience,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 class Discovery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
@@ -36,12 +36,15 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 def _redis_options(value: SecretStr) -> SecretStr:
-    from redis.asyncio.connection import Connection, parse_url
+    from redis.asyncio.connection import Connection, SSLConnection
     from redis.exceptions import RedisError
 
+    from workers import connections
+
+    # ValueErrors say themselves what is wrong.
+    options = connections.parse(value.get_secret_value()).options
     try:
-        options: dict[str, Any] = {**parse_url(value.get_secret_value())}
-        options.pop("connection_class", Connection)(**options)
+        (SSLConnection if options.pop("ssl", False) else Connection)(**options)
     except (TypeError, ValueError, RedisError):
         # What redis-py says of it may show the password.
         raise ValueError("has an option, after the ?, that redis-py does not take") from None
@@ -95,11 +98,10 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What every program needs."""
 
-    redis_url: Annotated[SecretStr, _url("redis", "rediss"), AfterValidator(_redis_options)] = (
-        Field(
-            description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS, "
-            "with ?ssl_ca_certs=PATH for an authority of your own."
-        )
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_options)] = Field(
+        description="Valkey or Redis, as redis://user:password@host:port/0; rediss:// for TLS, "
+        "with ?ssl_ca_certs=PATH for an authority of your own; redis+sentinel://user:password@"
+        "host:port,host:port/0?primary=NAME to ask Sentinels."
     )
     queue_prefix: str = Field(
         "bull", min_length=1, description="Prefix of every BullMQ key; {bull} for a cluster."
@@ -182,6 +184,9 @@ class ComplexitySettings(WorkerSettings):
         250_000,
         ge=1,
         description="Reviews a job sums up; where there are more, months become jobs of their own.",
+    )
+    cdc_connections: int = Field(
+        2, ge=1, le=16, description="Connections to Postgres that a calculation uses at a time."
     )
     database_replica_url: Annotated[SecretStr, _url("postgresql", "postgres")] | None = Field(
         None, description="A replica of the same Postgres, to read reviews from; none by default."

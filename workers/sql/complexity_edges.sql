@@ -1,6 +1,13 @@
--- The edges as numbers of nodes, packed as numpy reads them: int4, int4, float8. A weight that is
--- missing or no number is 1, one that is not
+-- The edges as numbers of nodes, which count from 0 in the order of complexity_nodes.sql; packed as
+-- numpy reads them: int4, int4, float8. A weight that is missing or no number is 1, one that is not
 -- positive takes the edge away. A node is no neighbour of its own.
+WITH numbered_nodes AS MATERIALIZED (
+    SELECT
+        id,
+        row_number() OVER (ORDER BY id)::integer - 1 AS index
+    FROM nodes
+)
+
 SELECT string_agg(int4send(source) || int4send(target) || float8send(weight), '') AS edges
 FROM (
     SELECT
@@ -11,8 +18,8 @@ FROM (
             ELSE 1
         END AS weight
     FROM edges AS edge
-    INNER JOIN complexity_nodes AS source ON edge."sourceId" = source.id
-    INNER JOIN complexity_nodes AS target ON edge."targetId" = target.id
+    INNER JOIN numbered_nodes AS source ON edge."sourceId" = source.id
+    INNER JOIN numbered_nodes AS target ON edge."targetId" = target.id
     WHERE edge."sourceId" <> edge."targetId"
 ) AS numbered
 WHERE weight > 0

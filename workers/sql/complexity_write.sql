@@ -6,9 +6,8 @@ SET properties = CASE
         'cdc_score', score.score, 'cdc_version', %(version)s::integer
     )
 END
-FROM complexity_nodes AS node
-LEFT JOIN complexity_scores AS score ON node.index = score.index
-WHERE nodes.id = node.id
+FROM (SELECT id, nullif(score, 'NaN') AS score FROM complexity_scores) AS score
+WHERE nodes.id = score.id
   AND CASE
       WHEN score.score IS NULL THEN nodes.properties ?| ARRAY['cdc_score', 'cdc_version']
       WHEN jsonb_typeof(nodes.properties -> 'cdc_score') = 'number'
