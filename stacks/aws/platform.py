@@ -204,12 +204,15 @@ class AwsPlatform(pulumi.ComponentResource):
                 region=settings.region,
                 cluster_name=self._foundation.cluster.name,
                 durable=ENVIRONMENTS[settings.environment].durable,
+                protected=durable(settings),
             ),
             self._component([self._applications]),
         )
         keda = Keda(
             f"{self._name}-keda",
-            KedaArgs(durable=ENVIRONMENTS[settings.environment].durable),
+            KedaArgs(
+                durable=ENVIRONMENTS[settings.environment].durable, protected=durable(settings)
+            ),
             self._component([self._foundation]),
         )
         for name, service in self._services.items():

@@ -17,6 +17,8 @@ class KedaArgs:
     """A `durable` one survives the loss of a node."""
 
     durable: bool
+    protected: bool = False
+    """Whether the engine refuses to take it away."""
 
 
 class Keda(pulumi.ComponentResource):
@@ -36,7 +38,7 @@ class Keda(pulumi.ComponentResource):
             name="keda",
             namespace=own.metadata.name,
             values=keda_values(durable=args.durable),
-            opts=children,
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protected),
         )
         self.register_outputs({})
 

@@ -66,6 +66,8 @@ class MonitoringArgs:
     region: str
     cluster_name: pulumi.Input[str]
     durable: bool
+    protected: bool = False
+    """Whether the engine refuses to take it away."""
     grafana: GrafanaSettings | None = None
 
 
@@ -108,7 +110,9 @@ class Monitoring(pulumi.ComponentResource):
                     grafana_host=bundled.host if bundled else None,
                 )
             ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[nodes, *secrets]),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[nodes, *secrets], protect=args.protected
+            ),
         )
         after = pulumi.ResourceOptions(parent=self, depends_on=[self.release])
         for path in rule_files():
