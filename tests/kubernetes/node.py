@@ -200,16 +200,18 @@ class Node:
                 return
             if not self._is_here(pod):
                 return
-            runner = PodRunner(
-                pod, self._free_address(), self._directory / "pods" / metadata["uid"], self
-            )
+            runner = PodRunner(pod, self._free_address(), self._pod_directory(), self)
             self._runners[metadata["uid"]] = runner
             runner.start()
         if "deletionTimestamp" in metadata:
             runner.delete(metadata.get("deletionGracePeriodSeconds", 30))
 
     def _finished(self, pod: Object) -> PodRunner:
-        return PodRunner(pod, "", self._directory / "pods" / pod["metadata"]["uid"], self)
+        return PodRunner(pod, "", self._pod_directory(), self)
+
+    def _pod_directory(self) -> Path:
+        # A short path: programs put sockets into TMPDIR, whose paths are 107 bytes at most.
+        return self._directory / str(next(self._count))
 
     def _gone(self, runner: PodRunner) -> None:
         """End a pod that the API has no more: it was removed without waiting for us."""

@@ -151,7 +151,7 @@ class PodRunner:
             self._node.api.delete(self._path(), options)
 
     def _container(self, spec: Object) -> Container:
-        return Container(spec, self._directory / "messages" / spec["name"])
+        return Container(spec, self._directory / "m" / spec["name"])
 
     def _live(self) -> None:
         try:
@@ -203,11 +203,11 @@ class PodRunner:
 
     def _prepare(self) -> None:
         """Make directory and volumes, waiting for what they are made of."""
-        (self._directory / "messages").mkdir(parents=True, exist_ok=True)
+        (self._directory / "m").mkdir(parents=True, exist_ok=True)
         self._identity = self._node.identity(self.pod, self._directory)
 
         def make() -> None:
-            volumes = self._directory / "volumes"
+            volumes = self._directory / "v"
             self._volumes = make_volumes(self._sources(), volumes, self._token)
 
         self._once_there(make, self._all(), "ContainerCreating")
