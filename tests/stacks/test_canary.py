@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import stat
 from collections.abc import Iterator
@@ -52,20 +53,16 @@ def planted() -> Iterator[Planted]:
         up = checkout.stacks("up")
         shown["up"] = up.stdout + up.stderr
         pulumi("preview", "--diff", "-s", "local")
-        pulumi("stack", "output", "-s", "local")
         pulumi("stack", "output", "-s", "local", "--json")
-        pulumi("stack", "export", "-s", "local")
-        pulumi("stack", "history", "-s", "local")
         pulumi("config", "-s", "local")
-        pulumi("refresh", "--yes", "--diff", "-s", "local")
-        pulumi("up", "--yes", "--diff", "-s", "local")
-        told = checkout.pulumi("stack", "output", "-s", "local", "database_url", "--show-secrets")
-        queue = checkout.pulumi("stack", "output", "-s", "local", "redis_url", "--show-secrets")
+        pulumi("refresh", "--yes", "--skip-preview", "--diff", "-s", "local")
+        told = checkout.pulumi("stack", "output", "-s", "local", "--json", "--show-secrets")
+        outputs = json.loads(told.stdout)
         yield Planted(
             checkout,
             Canaries(
-                database=str(urlsplit(told.stdout.strip()).password),
-                queue=str(urlsplit(queue.stdout.strip()).password),
+                database=str(urlsplit(outputs["database_url"]).password),
+                queue=str(urlsplit(outputs["redis_url"]).password),
                 webhook=urlsplit(WEBHOOK).path,
             ),
             shown,
