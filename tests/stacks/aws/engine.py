@@ -18,7 +18,9 @@ __all__ = ["UNCHECKED", "Engine", "operations", "running"]
 UNCHECKED = {
     "eks:AssociateAccessPolicy",
     "eks:CreateAccessEntry",
+    "eks:CreatePodIdentityAssociation",
     "eks:DeleteAccessEntry",
+    "eks:DeletePodIdentityAssociation",
     "eks:DisassociateAccessPolicy",
     "eks:UpdateClusterConfig",
     "eks:UpdateClusterVersion",
