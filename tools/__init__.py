@@ -1,1 +1,1 @@
-"""Obtaining the programs this project needs: pulumi, Prometheus, Alertmanager."""
+"""Obtaining the programs this project and its tests need."""

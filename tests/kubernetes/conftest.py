@@ -13,7 +13,7 @@ from tests.kubernetes.node import Node, running_node
 from tests.kubernetes.pods import Tempo
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
         yield plane

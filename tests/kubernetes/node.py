@@ -180,9 +180,11 @@ class Node:
                             self._gone(runner)
                     else:
                         self._see(pod)
-            except ApiError as error:
-                if not self._stopped.is_set() and error.status not in (0, 410):
-                    self.errors.append(str(error))
+            except Exception as error:
+                # The API may be away for a while, or have forgotten the version we watch from.
+                forgiven = isinstance(error, ApiError) and error.status in (0, 410)
+                if not self._stopped.is_set() and not forgiven:
+                    self.errors.append(f"watching pods: {error!r}")
                 self._stopped.wait(0.5)
 
     def _see(self, pod: Object) -> None:

@@ -535,13 +535,21 @@ class PodRunner:
         try:
             self._node.api.patch(f"{self._path()}/status", body)
         except ApiError as error:
-            if error.status in (404, 409):
+            if error.status in (404, 409) and not self._is_there():
                 raise _Gone from None
-            if 400 <= error.status < 500:
+            if 400 <= error.status < 500 and error.status != 409:
                 raise
-            return False  # the API is away; we go on, and tell it later
+            return False  # the API is away or busy; we go on, and tell it later
         self._reported = status
         return True
+
+    def _is_there(self) -> bool:
+        """Return whether the API still has this pod, and not another of its name."""
+        try:
+            found = self._node.api.get(self._path())
+        except ApiError as error:
+            return error.status != 404
+        return found["metadata"]["uid"] == self.pod["metadata"]["uid"]
 
     def _status(self) -> Object:
         ended = self._phase in ("Succeeded", "Failed")

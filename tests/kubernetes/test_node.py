@@ -386,3 +386,22 @@ def test_when_the_node_ends_no_process_is_left(
         assert node.running(namespace) == ["stays"]
     assert not process.is_running()
     assert cluster.exists("pods", "stays")
+
+
+def test_a_jobs_killed_pod_is_followed_by_another(cluster: Cluster, node: Node) -> None:
+    # The first run hangs; the second finds that it is not the first.
+    cluster.create("configmaps", "turn", data={})
+    turn = {"configMapKeyRef": {"name": "turn", "key": "turn", "optional": True}}
+    program = (
+        "import os, time; print('run', flush=True); time.sleep(0 if 'TURN' in os.environ else 60)"
+    )
+    running = python(program, env=[{"name": "TURN", "valueFrom": turn}])
+    spec = {"backoffLimit": 3, "template": {"spec": once(running)}}
+    cluster.create("jobs", "killed", spec=spec)
+    (name,) = wait_for(lambda: node.running(cluster.namespace))
+    wait_for(lambda: node.logs(cluster.namespace, name) == "run\n")
+    cluster.api.patch(cluster.path("configmaps", "turn"), {"data": {"turn": "second"}})
+    node.kill(cluster.namespace, name)
+    assert states(cluster.ended(name))[0]["terminated"]["exitCode"] == 137
+    wait_for(lambda: cluster.get("jobs", "killed")["status"].get("succeeded"), 40)
+    assert cluster.get("jobs", "killed")["status"]["failed"] == 1

@@ -34,8 +34,8 @@ def required(program: Program, module: str) -> str:
 
 
 def test_pulumi_is_pinned_at_one_version_in_the_sdk_and_in_the_go_modules() -> None:
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert f"pulumi=={PULUMI.version}" in dependencies
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert f"pulumi=={PULUMI.version}" in groups["stacks"]
     assert required(PULUMI, "github.com/pulumi/pulumi/pkg/v3") == PULUMI.version
     assert required(PULUMI, "github.com/pulumi/pulumi/sdk/v3") == PULUMI.version
 
