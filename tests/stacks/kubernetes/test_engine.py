@@ -59,39 +59,36 @@ def namespace_is_there(api: Api, engine: Engine) -> bool:
     return name in [each["metadata"]["name"] for each in api.list(kind, "")]
 
 
-def test_a_stack_is_previewed_made_looked_at_again_and_taken_away(engine: Engine, api: Api) -> None:
+def test_a_stack_is_made_looked_at_again_and_taken_away_and_its_secrets_are_never_shown(
+    engine: Engine, api: Api
+) -> None:
+    encoded = "Y2FuYXJ5LTMxNDE1OTI2"
     engine.lay_out(source(SETTINGS + DEPLOYMENT), {})
     assert set(operations(engine.changes()).values()) == {"create"}
     assert not namespace_is_there(api, engine)
-    engine.up()
-    name = engine.outputs()["settings"]
-    assert name.startswith("settings-")
-    assert found(api, engine, "v1", "ConfigMap", name)["data"] == {"level": "info"}
+    shown = engine.pulumi("preview", "--diff", "--stack", "test").stdout
+    shown += engine.up("--diff").stdout
+    assert found(api, engine, "v1", "Secret", "keys")["data"] == {"password": encoded}
+    outputs = engine.outputs()
+    assert outputs["settings"].startswith("settings-")
+    assert outputs["keys"] == {"password": encoded}
+    settings = found(api, engine, "v1", "ConfigMap", outputs["settings"])
+    assert settings["data"] == {"level": "info"}
     engine.expect_no_changes()
-    engine.refresh("--expect-no-changes")
+    shown += engine.refresh("--expect-no-changes").stdout
+    for text in (CANARY, encoded):
+        assert text not in shown
+        assert text not in engine.state()
     engine.destroy()
     assert not namespace_is_there(api, engine)
 
 
-def test_a_secret_is_plain_in_the_cluster_alone(engine: Engine, api: Api) -> None:
-    encoded = "Y2FuYXJ5LTMxNDE1OTI2"
-    engine.lay_out(source(SETTINGS), {})
-    shown = engine.pulumi("preview", "--diff", "--stack", "test").stdout
-    shown += engine.up("--diff").stdout
-    shown += engine.pulumi("stack", "output", "--stack", "test").stdout
-    for text in (CANARY, encoded):
-        assert text not in shown
-        assert text not in engine.state()
-    assert found(api, engine, "v1", "Secret", "keys")["data"] == {"password": encoded}
-    assert engine.outputs()["keys"] == {"password": encoded}
-    engine.refresh("--expect-no-changes")
-    engine.expect_no_changes()
-    assert CANARY not in engine.state()
-
-
-def test_what_somebody_changed_is_found_by_a_refresh_and_mended(engine: Engine, api: Api) -> None:
-    engine.lay_out(source(DEPLOYMENT), {})
+def test_what_somebody_changed_or_deleted_is_found_by_a_refresh_and_mended(
+    engine: Engine, api: Api
+) -> None:
+    engine.lay_out(source(SETTINGS + DEPLOYMENT), {})
     engine.up()
+    api.delete(found(api, engine, "v1", "Secret", "keys"))
     patch(
         api,
         engine,
@@ -105,9 +102,10 @@ def test_what_somebody_changed_is_found_by_a_refresh_and_mended(engine: Engine, 
     engine.expect_no_changes()
     engine.refresh(check=False)
     changes = engine.changes()
-    assert operations(changes) == {"deployment Deployment": "update"}
+    assert operations(changes) == {"deployment Deployment": "update", "keys Secret": "create"}
     assert set(changes["deployment Deployment"]["detailedDiff"]) == {"spec.replicas"}
     engine.up()
+    found(api, engine, "v1", "Secret", "keys")
     assert found(api, engine, "apps/v1", "Deployment", "deployment")["spec"]["replicas"] == 0
 
 
@@ -129,14 +127,6 @@ def test_what_somebody_else_owns_is_a_conflict_unless_the_provider_forces(
     engine.rewrite(source(DEPLOYMENT.replace('"replicas": 0', '"replicas": 1'), ""))
     refused = engine.up(check=False)
     assert 'conflict with "somebody"' in refused.stdout
-
-
-def test_what_was_deleted_by_hand_is_made_again(engine: Engine, api: Api) -> None:
-    engine.lay_out(source(SETTINGS), {})
-    engine.up()
-    api.delete(found(api, engine, "v1", "Secret", "keys"))
-    engine.refresh()
-    assert operations(engine.changes()) == {"keys Secret": "create"}
 
 
 def test_changes_in_place_and_replacements_are_those_of_pulumi_kubernetes(engine: Engine) -> None:
