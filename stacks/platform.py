@@ -40,11 +40,11 @@ class ServiceSpec:
 
     The platform adds `DATABASE_URL`, `REDIS_URL`, the form of the log, and where to serve
     `/metrics` and `/readyz`; for one that `reads_replica` also `DATABASE_REPLICA_URL`, if there is
-    a replica.
+    a replica. A change of the source of its `packages` is a reason to restart it.
     """
 
     command: Sequence[str]
-    package: str
+    packages: Sequence[str]
     environment: Mapping[str, pulumi.Input[str]] = field(
         default_factory=dict[str, pulumi.Input[str]]
     )

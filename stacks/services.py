@@ -39,7 +39,7 @@ def services(
             name,
             ServiceSpec(
                 command=("-m", "workers", name),
-                package="workers",
+                packages=("workers", "connections"),
                 environment=environment,
                 stop_seconds=stop_seconds,
                 reads_replica=name == "complexity",

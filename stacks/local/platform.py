@@ -189,7 +189,9 @@ class LocalPlatform(pulumi.ComponentResource):
                 readiness=Readiness(
                     "http", pulumi.Output.format("http://127.0.0.1:{}/readyz", port)
                 ),
-                source=digest_of_package(self._args.root / spec.package),
+                source=digest_of_packages(
+                    *(self._args.root / package for package in spec.packages)
+                ),
                 stop_seconds=spec.stop_seconds,
             ),
             after=after,
@@ -343,7 +345,7 @@ class LocalPlatform(pulumi.ComponentResource):
                 readiness=Readiness(
                     "http", pulumi.Output.concat(self._url("receiver"), "/healthz")
                 ),
-                source=digest_of_package(self._args.root / "alerts"),
+                source=digest_of_packages(self._args.root / "alerts"),
             ),
         )
         return pulumi.Output.concat(self._url("receiver"), "/")
@@ -469,11 +471,12 @@ def _postgres_url(
     )
 
 
-def digest_of_package(directory: Path) -> str:
-    """Return a digest of the package's source, so that changed code restarts what runs it."""
+def digest_of_packages(*directories: Path) -> str:
+    """Return a digest of the packages' source, so that changed code restarts what runs it."""
     digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.suffix in (".py", ".sql", ".lua", ".yaml"):
-            digest.update(str(path.relative_to(directory)).encode())
-            digest.update(path.read_bytes())
+    for directory in directories:
+        for path in sorted(directory.rglob("*")):
+            if path.suffix in (".py", ".sql", ".lua", ".yaml"):
+                digest.update(str(path.relative_to(directory)).encode())
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
