@@ -79,12 +79,15 @@ class StepJob(pulumi.ComponentResource):
         if undo is not None and (args.spec.undo or args.spec.refusal):
             hooks = pulumi.ResourceHookBinding(before_delete=[undo])
         declared = Job(
-            name,
+            # Other content is another resource: one that is replaced would be given what is ignored
+            # from the one before, its image with it.
+            f"{name}-{manifest['metadata']['name'].rpartition('-')[2]}",
             metadata=manifest["metadata"],
             spec=manifest["spec"],
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # Another image, another size: no reason to run it again, and a Job cannot change.
+                # (One that failed for its image has to be deleted by hand: docs/operations.md.)
                 ignore_changes=["spec"],
                 hooks=hooks,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS // 3600}h"),

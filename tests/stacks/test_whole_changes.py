@@ -7,8 +7,9 @@ the tests in order.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -23,6 +24,11 @@ ROLLED = {f"platform-{service} Deployment": "update" for service in SERVICES}
 PHASE: dict[str, Any] = {"phase": "sync"}
 VERIFY: dict[str, Any] = {"phase": "verify"}
 ROTATED: dict[str, Any] = {"queue": {"passwordGeneration": 2}}
+
+
+def without_digests(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes with the names of Jobs as their steps have them."""
+    return {re.sub("-[0-9a-f]{10} Job$", " Job", name): step for name, step in changes.items()}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def test_the_second_makes_the_rest_and_leaves_nothing_to_do(staging: Pretended) 
 def test_the_next_phase_is_one_step_with_the_sql_it_will_run(staging: Pretended) -> None:
     staging.configure(partitioning={"phase": "backfill"})
     changes = staging.engine.changes()
-    assert operations(changes) == {
+    assert without_digests(operations(changes)) == {
         "platform-backfill Step": "create",
         "platform-backfill Job": "create",
     }
@@ -123,20 +129,35 @@ def test_a_new_migration_is_another_job_of_the_step_and_nothing_else(staging: Pr
     before = f'down_revision = "{number - 1:04}"'
     added.write_text(source.replace(before, f'down_revision = "{number:04}"'))
     added.with_suffix(".sql").write_text("SELECT 'another';\n")
-    changed = staging.changes(partitioning=VERIFY)
-    assert "replace" in changed.pop("platform-schema Job")
-    assert changed == {"platform-schema Step": "update"}
+    image = f"sha256:{'89abcdef01234567' * 4}"
+    staging.configure(partitioning=VERIFY, aws={"image": image})
+    changes = staging.engine.changes()
+    jobs = {name: step for name, step in changes.items() if name.endswith(" Job")}
+    assert sorted(operations(jobs).values()) == ["create", "delete"]
+    assert without_digests(jobs).keys() == {"platform-schema Job"}
+    # It is the new image that knows the new migration.
+    (made,) = (step["newState"] for step in jobs.values() if step["op"] == "create")
+    assert image in json.dumps(made["inputs"]["spec"]["template"])
+    assert operations({name: step for name, step in changes.items() if name not in jobs}) == {
+        "platform-schema Step": "update",
+        "platform-maintain CronJob": "update",
+        **ROLLED,
+    }
 
 
 def test_a_phase_back_deletes_its_steps_and_what_cannot_be_undone_fails_the_update(
     staging: Pretended,
 ) -> None:
     changed = staging.changes(partitioning={"phase": "prepare"}, aws=ROTATED)
-    deleted = {name for name, operation in changed.items() if operation == "delete"}
-    assert deleted == {
-        f"platform-{phase} {kind}"
-        for phase in ("sync", "backfill", "verify")
-        for kind in ("Step", "Job")
+    deleted = {name: operation for name, operation in changed.items() if operation == "delete"}
+    assert without_digests(deleted).keys() == {
+        # The Job of the schema without the new migration, whose step stays.
+        "platform-schema Job",
+        *(
+            f"platform-{phase} {kind}"
+            for phase in ("sync", "backfill", "verify")
+            for kind in ("Step", "Job")
+        ),
     }
     failing = staging.folder / "fails-undo"
     failing.touch()
