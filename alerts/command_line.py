@@ -104,7 +104,7 @@ def drill(
     chosen = drills.DRILLS[name.value]
     minutes = timeout_minutes if timeout_minutes is not None else 2 * chosen.minutes
     # As Ctrl-C does, so that the jobs are removed.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(
             drills.run(

@@ -52,7 +52,7 @@ SELECT gen_random_uuid(),
             'retrievability', round(random()::numeric, 6)) END
 FROM (
     SELECT g, span.first + interval '1 day'
-        + g * (span.last - span.first - interval '1 day') / {rows} AS at
+        + (g::float8 / {rows}) * (span.last - span.first - interval '1 day') AS at
     FROM generate_series(1, {rows}) AS g, (
         SELECT date_trunc('month', localtimestamp) - interval '{months_before} months' AS first,
             localtimestamp AS last

@@ -108,7 +108,7 @@ def cutover(engine: Engine) -> Outcome:
                 f" {engine.spec.key} is missing or out of range; give them one, or delete them: "
                 + ", ".join(keys)
             )
-        _wait_for_long_transactions(engine, prepared.seconds)
+        _wait_for_long_transactions(engine)
         prepared.refresh()
 
     def swap_tables(session: psycopg.Connection) -> None:
@@ -197,7 +197,6 @@ class _Prepared:
             "SELECT setting::integer FROM pg_settings WHERE name = 'lock_timeout'"
         ).fetchone()
         self.seconds = (row[0] if row else 0) / 1000 / 2**halvings
-        self._tries += 1
 
     def _present(self, connection: psycopg.Connection) -> str:
         schema = self.engine.names.schema
@@ -224,6 +223,7 @@ class _Prepared:
 
     def lock(self, session: psycopg.Connection) -> None:
         """Take all locks, within one time for all together: nobody waits for us longer."""
+        self._tries += 1
         deadline = time.monotonic() + self.seconds
         for statement in self._locks:
             left = max(1, int((deadline - time.monotonic()) * 1000))
@@ -284,16 +284,17 @@ def _referenced(session: psycopg.Connection, *tables: Table) -> list[sql.Identif
     return lockable
 
 
-def _wait_for_long_transactions(engine: Engine, seconds: float) -> None:
+def _wait_for_long_transactions(engine: Engine) -> None:
     """Wait a moment, blocking nobody, for transactions that would be in the way, or misled.
 
-    In the way is who holds the table for longer than `seconds` already. Raises NotYet naming them.
-    Those of other roles are seen only by members of pg_read_all_stats.
+    In the way is who holds the table for longer than a lock timeout already; who does for less is
+    outwaited, by tries that grow more patient. Raises NotYet naming them. Those of other roles are
+    seen only by members of pg_read_all_stats.
     """
     record = bookkeeping.find(engine.connection, engine.spec)
     parameters = {
         "copied_at": record.copied_at if record else None,
-        "seconds": seconds,
+        "seconds": engine.options.lock_timeout_milliseconds / 1000,
         "relation": engine.names.live.as_string(),
     }
     deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -84,6 +84,7 @@ def killed_at_random(url: str, chance: random.Random, arguments: list[str], long
     return ended and process.returncode == 0
 
 
+@pytest.mark.skipif(SOAK == 1, reason="for `make soak`: test_chaos_kills.py kills at more points")
 def test_a_killed_backfill_and_cutover_lose_nothing_and_the_next_run_finishes(
     database_url: str, tmp_path: Path
 ) -> None:
