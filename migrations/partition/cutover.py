@@ -26,6 +26,7 @@ from migrations.partition.script import Script
 from migrations.partition.statements import (
     OPERATIONS,
     function_settings,
+    in_place,
     names_list,
     raw,
     template,
@@ -422,14 +423,15 @@ def _create_reverse_functions(engine: Engine, old: Table) -> None:
     names, session = engine.names, engine.connection
     primary_key = key_columns(old)
     for operation in OPERATIONS:
-        parts = {
+        parts: dict[str, sql.Composable] = {
             "retired": names.retired,
+            "copy": names.retired,
             "live": names.live,
             "columns": names_list(old.stored_columns),
             "primary_key": names_list(primary_key),
+            "unique": names_list(primary_key),
             "key": engine.key,
             "touched_rows": touched(operation, old, engine.spec.key),
-            "assignments": assignments(old, primary_key),
         }
         kind = "insert" if operation == "insert" else "change"
         session.execute(
@@ -439,7 +441,7 @@ def _create_reverse_functions(engine: Engine, old: Table) -> None:
                 settings=function_settings(has_time_zone(old, engine.spec.key), True),
                 transition_table=transition_table(operation),
                 is_in_place=is_in_place(operation, old, primary_key),
-                in_place=template(f"cutover_reverse_{operation}_in_place", **parts),
+                in_place=in_place("reverse", operation, parts, assignments(old, primary_key)),
                 apply=template(f"cutover_reverse_{kind}", **parts),
             )
         )

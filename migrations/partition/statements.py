@@ -18,6 +18,9 @@ from migrations.partition.spec import Spec
 
 OPERATIONS = ("insert", "update", "delete")
 
+ALWAYS = sql.SQL("true")
+NEVER = sql.SQL("false")
+
 _SHOWN: dict[Phase, tuple[str, ...]] = {
     Phase.PREPARE: (
         "bookkeeping",
@@ -47,8 +50,7 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "drain_insert",
         "backfill_live",
         "-- The triggers of sync look which months are live; once all are, they begin with:",
-        "sync_first_insert",
-        "sync_first_update",
+        "sync_first_mirror",
     ),
     Phase.VERIFY: (
         "-- BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; pg_export_snapshot()",
@@ -78,6 +80,9 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "retire",
     ),
 }
+
+
+_ASSIGNMENTS = sql.SQL("<column> = excluded.<column>")
 
 
 @cache
@@ -146,6 +151,31 @@ def in_place_condition(unique: sql.Composable) -> sql.Composed:
     ).format(unique=unique)
 
 
+def in_place(
+    direction: str,
+    operation: str,
+    parts: dict[str, sql.Composable],
+    assignments: sql.Composable | None,
+    condition: sql.Composable = ALWAYS,
+) -> sql.Composed:
+    """Return the statement that mirrors a statement's rows as the transition tables have them.
+
+    `parts` has the template's `copy`, `columns` and `unique`, and for a deletion what its own
+    takes; `assignments` are what an update sets, None where the copy has nothing to set. In the
+    direction `reverse` a new row whose key is there already is an error, as it was before cutover.
+    """
+    if operation == "delete":
+        return template(f"{direction}_delete_in_place", **parts)
+    on_conflict: sql.Composable = sql.SQL("\n            ON CONFLICT DO NOTHING")
+    if operation == "update" and assignments is not None:
+        on_conflict = sql.SQL("\n            ON CONFLICT ({}) DO UPDATE SET {}").format(
+            parts["unique"], assignments
+        )
+    elif operation == "insert" and direction == "reverse":
+        on_conflict = sql.SQL("")
+    return template("mirror_rows", **parts, condition=condition, on_conflict=on_conflict)
+
+
 def phase_sql(spec: Spec, phase: Phase) -> str:
     """Return the SQL that a phase will run, readable, from the spec alone.
 
@@ -186,9 +216,7 @@ def _placeholders(
         "log": names.log,
         "key": key,
         "primary_key": primary_key,
-        "whole_key": sql.SQL("<primary key>, {}").format(key),
-        "assignments": sql.SQL("<column> = excluded.<column>"),
-        "is_in_place": in_place_condition(sql.SQL("<primary key>, {}").format(key)),
+        "unique": sql.SQL("<primary key>, {}").format(key),
         "primary_key_definitions": sql.SQL("<columns of the primary key, with their types>"),
         "columns": sql.SQL("<columns>"),
         "hashed_columns": sql.SQL("<columns>"),
@@ -218,9 +246,25 @@ def _placeholders(
         "additions": sql.SQL("ADD CONSTRAINT <foreign key> <definition> NOT VALID"),
     }
     direction = "forward" if phase is Phase.SYNC else "reverse"
+    if entry == "sync_first_mirror":
+        return [
+            {
+                "in_place": in_place(
+                    "forward",
+                    operation,
+                    parts,
+                    _ASSIGNMENTS,
+                    template("sync_first_condition", **parts, is_in_place=condition),
+                )
+            }
+            for operation, condition in (
+                ("insert", ALWAYS),
+                ("update", in_place_condition(parts["unique"])),
+            )
+        ]
     if entry in ("sync_function", "cutover_reverse_function"):
-        unique = parts["whole_key"] if phase is Phase.SYNC else primary_key
-        kind = "sync" if phase is Phase.SYNC else "cutover_reverse"
+        if direction == "reverse":
+            parts |= {"copy": names.retired, "unique": primary_key}
         return [
             parts
             | {
@@ -235,10 +279,10 @@ def _placeholders(
                     True, phase is not Phase.SYNC or operation == "delete"
                 ),
                 "transition_table": transition_table(operation),
-                "is_in_place": in_place_condition(unique)
+                "is_in_place": in_place_condition(parts["unique"])
                 if operation == "update"
-                else sql.SQL("true"),
-                "in_place": template(f"{kind}_{operation}_in_place", **parts),
+                else ALWAYS,
+                "in_place": in_place(direction, operation, parts, _ASSIGNMENTS),
                 "function": names.function(direction, operation),
                 "operation": sql.SQL(operation.upper()),  # pyright: ignore[reportArgumentType]
                 "touched_rows": touched_rows(operation, primary_key, key),

@@ -22,15 +22,16 @@ from migrations.partition.plan import same_shape
 from migrations.partition.prepare import drop_months
 from migrations.partition.script import Executes
 from migrations.partition.statements import (
+    ALWAYS,
+    NEVER,
     OPERATIONS,
     function_settings,
+    in_place,
     in_place_condition,
     names_list,
     template,
     touched_rows,
 )
-
-NEVER = sql.SQL("false")
 
 _PATIENCE_SECONDS = 1.0
 
@@ -92,10 +93,10 @@ def create_forward_functions(
             ),
             "key": engine.key,
             "primary_key": names_list(key_columns(table)),
-            "whole_key": names_list(unique),
+            "copy": names.partitioned,
+            "unique": names_list(unique),
             "touched_rows": touched(operation, table, engine.spec.key),
             "is_in_place": is_in_place(operation, table, unique),
-            "assignments": assignments(table, unique),
             "lock_class": sql.Literal(month_class(record.id)),
             "table_id": sql.Literal(record.id),
             "generation": sql.Literal(record.generation),
@@ -105,11 +106,12 @@ def create_forward_functions(
             "log": names.log,
             "columns": names_list(table.stored_columns),
         }
+        assigned = assignments(table, unique)
         connection.execute(
             template(
                 "sync_function",
-                first=_first(operation, parts, live),
-                in_place=template(f"sync_{operation}_in_place", **parts),
+                first=_first(operation, parts, assigned, live),
+                in_place=in_place("forward", operation, parts, assigned),
                 **parts,
             )
         )
@@ -119,6 +121,7 @@ def create_forward_functions(
 def _first(
     operation: str,
     parts: dict[str, sql.Composable],
+    assigned: sql.Composable | None,
     live: Literal["none", "some"] | tuple[date, date],
 ) -> sql.Composable:
     """Return what a trigger function tries first: the short way, where the months are known."""
@@ -127,11 +130,14 @@ def _first(
     if live == "some" or operation == "delete" or parts["is_in_place"] == NEVER:
         return sql.SQL("-- Some months are live.")
     lower, upper = (sql.Literal(month.isoformat()) for month in live)
-    return template(f"sync_first_{operation}", **parts, lower=lower, upper=upper)
+    condition = template("sync_first_condition", **parts, lower=lower, upper=upper)
+    return template(
+        "sync_first_mirror", in_place=in_place("forward", operation, parts, assigned, condition)
+    )
 
 
-def shorten(engine: Engine, record: Record, table: Table) -> bool:
-    """Let the triggers look no more which months are live, if all are; return whether they do so.
+def shorten(engine: Engine, record: Record, table: Table) -> None:
+    """Let the triggers look no more which months are live, if all are.
 
     They must not while a snapshot is older than what was copied: to its owner the copied rows are
     not there. Nor where this role may not see the transactions of others.
@@ -141,7 +147,7 @@ def shorten(engine: Engine, record: Record, table: Table) -> bool:
     all_live = all(month.state == "live" for month in months)
     known = [month.month for month in months]
     if not all_live or known != calendar.through(known[0], known[-1]):
-        return False
+        return
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         row = connection.execute(_OLD_SNAPSHOTS, [record.id]).fetchone()
@@ -149,12 +155,11 @@ def shorten(engine: Engine, record: Record, table: Table) -> bool:
             break
         engine.check_stop()
         if time.monotonic() > deadline:
-            return False
+            return
         time.sleep(0.05)
     live = (known[0], calendar.plus(known[-1], 1))
     with connection.transaction():
         create_forward_functions(engine, connection, record, table, live)
-    return True
 
 
 def touched(operation: str, table: Table, key: str) -> sql.Composable:
@@ -184,27 +189,26 @@ def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composab
     unless it changes these, or other constraints demand that all rows leave before others come.
     """
     if operation != "update":
-        return sql.SQL("true")
+        return ALWAYS
     others = any(index.is_unique and not index.is_primary for index in table.indexes)
     excluding = any(index.is_exclusion for index in table.indexes)
     deferrable = table.primary_key is not None and table.primary_key.is_deferrable
-    if others or excluding or deferrable or not _assigned(table, unique):
+    if others or excluding or deferrable or assignments(table, unique) is None:
         return NEVER
     return in_place_condition(names_list(unique))
 
 
-def assignments(table: Table, unique: list[str]) -> sql.Composable:
-    """Return what an update sets in the copy's rows."""
-    return sql.SQL(", ").join(
-        sql.SQL("{column} = excluded.{column}").format(column=sql.Identifier(column))
-        for column in _assigned(table, unique)
-    )
-
-
-def _assigned(table: Table, unique: list[str]) -> list[str]:
+def assignments(table: Table, unique: list[str]) -> sql.Composable | None:
+    """Return what an update sets in the copy's rows, None where there is nothing to set."""
     # GENERATED ALWAYS AS IDENTITY cannot be updated, so it has not changed either.
     fixed = {column.name for column in table.columns if column.identity == "a"}
-    return [column for column in table.stored_columns if column not in {*unique, *fixed}]
+    assigned = [column for column in table.stored_columns if column not in {*unique, *fixed}]
+    if not assigned:
+        return None
+    return sql.SQL(", ").join(
+        sql.SQL("{column} = excluded.{column}").format(column=sql.Identifier(column))
+        for column in assigned
+    )
 
 
 def create_truncate_function(connection: psycopg.Connection, names: Names, direction: str) -> None:

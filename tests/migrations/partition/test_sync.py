@@ -11,6 +11,7 @@ from psycopg import sql
 from migrations.partition import bookkeeping
 from migrations.partition.phases import Phase
 from migrations.partition.runs import run
+from migrations.partition.spec import Spec
 from tests.migrations.partition import application
 from tests.migrations.partition.application import SPEC, differences, engine
 
@@ -187,3 +188,25 @@ def test_a_writer_whose_snapshot_is_older_than_the_copy_is_served_as_before(
         with engine(database_url) as work:
             run(work, Phase.VERIFY)
         assert differences(connection, *TABLES) == []
+
+
+def test_a_table_that_is_all_key_is_mirrored_too(database_url: str) -> None:
+    spec = Spec(table="public.seen", key="at", interval="month", ahead=1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE seen (id integer PRIMARY KEY, at timestamp)")
+        connection.execute("INSERT INTO seen SELECT g, now() FROM generate_series(1, 50) AS g")
+        with engine(database_url, spec) as work:
+            run(work, Phase.VERIFY)
+        for statement in (
+            "INSERT INTO seen VALUES (51, now())",
+            "UPDATE seen SET at = now() - interval '1 day' WHERE id < 10",
+            "UPDATE seen SET at = at WHERE id < 20",
+            "UPDATE seen SET id = id + 100 WHERE id < 5",
+            "DELETE FROM seen WHERE id % 2 = 0",
+        ):
+            connection.execute(statement)
+            assert differences(connection, "seen", "seen_partitioned") == []
+        with engine(database_url, spec) as work:
+            run(work, Phase.CUTOVER)
+        connection.execute("UPDATE seen SET at = at WHERE id < 20")
+        assert differences(connection, "seen", "seen_retired") == []

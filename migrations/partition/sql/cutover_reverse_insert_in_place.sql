@@ -1,2 +1,0 @@
-INSERT INTO {retired} ({columns}) OVERRIDING SYSTEM VALUE
-            SELECT {columns} FROM new_rows
