@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,8 +25,18 @@ _REVIEWS = (
 )
 
 
-def calculate(connection: psycopg.Connection) -> int:
-    """Compute and write all scores; return how many."""
+@dataclass(frozen=True)
+class _Application:
+    """What both need of the application's tables besides its edges."""
+
+    nodes: list[tuple[Any, Any]]
+    number: dict[Any, int]
+    """Of each node, its place among them."""
+    log_losses: dict[Any, Any]
+    reviews: Iterator[oracle.Review]
+
+
+def _fetched(connection: psycopg.Connection) -> _Application:
     nodes = connection.execute("SELECT id, properties FROM nodes ORDER BY id").fetchall()
     number = {node: index for index, (node, _) in enumerate(nodes)}
     node_of_url = {
@@ -37,27 +49,7 @@ def calculate(connection: psycopg.Connection) -> int:
         for card, url in connection.execute('SELECT id, "activityPubId" FROM flashcards')
     }
     log_losses = dict(connection.execute("SELECT id, fsrs_log_loss FROM actors").fetchall())
-    base = _base(connection, node_of_card, log_losses)
-    found = _scores(connection, base, number)
-    _write(connection, nodes, found)
-    return len(found)
-
-
-def literal(connection: psycopg.Connection) -> int:
-    """Do the same by the oracle itself; return how many."""
-    nodes = connection.execute("SELECT id, properties FROM nodes ORDER BY id").fetchall()
-    number = {node: index for index, (node, _) in enumerate(nodes)}
-    node_of_url = {
-        properties["flashcardId"]: number[node]
-        for node, properties in nodes
-        if "flashcardId" in properties
-    }
-    node_of_card = {
-        card: node_of_url[url]
-        for card, url in connection.execute('SELECT id, "activityPubId" FROM flashcards')
-    }
-    log_losses = dict(connection.execute("SELECT id, fsrs_log_loss FROM actors").fetchall())
-    reviews = [
+    reviews = (
         oracle.Review(
             actor,
             node_of_card[card],
@@ -68,13 +60,29 @@ def literal(connection: psycopg.Connection) -> int:
             previous["retrievability"],
         )
         for actor, card, rating, at, state, previous in connection.execute(_REVIEWS).fetchall()
-    ]
+    )
+    return _Application(nodes, number, log_losses, reviews)
+
+
+def calculate(connection: psycopg.Connection) -> int:
+    """Compute and write all scores; return how many."""
+    application = _fetched(connection)
+    found = _scores(connection, _base(application), application.number)
+    _write(connection, application.nodes, found)
+    return len(found)
+
+
+def literal(connection: psycopg.Connection) -> int:
+    """Do the same by the oracle itself; return how many."""
+    application = _fetched(connection)
+    number = application.number
+    reviews = list(application.reviews)
     edges = [
         (number[source], number[target], 1.0)
         for source, target in connection.execute('SELECT "sourceId", "targetId" FROM edges')
     ]
-    found = oracle.scores(len(nodes), edges, reviews, log_losses, NOW)
-    _write(connection, nodes, found)
+    found = oracle.scores(len(application.nodes), edges, reviews, application.log_losses, NOW)
+    _write(connection, application.nodes, found)
     return len(found)
 
 
@@ -89,25 +97,15 @@ def _write(
             )
 
 
-def _base(
-    connection: psycopg.Connection, node_of_card: dict[Any, int], log_losses: dict[Any, Any]
-) -> dict[int, float]:
+def _base(application: _Application) -> dict[int, float]:
     by_actor: dict[Any, list[oracle.Review]] = defaultdict(list)
     by_pair: dict[tuple[Any, int], list[oracle.Review]] = defaultdict(list)
-    for actor, card, rating, at, state, previous in connection.execute(_REVIEWS).fetchall():
-        review = oracle.Review(
-            actor,
-            node_of_card[card],
-            rating,
-            at,
-            previous["stability"],
-            state["stability"],
-            previous["retrievability"],
-        )
-        by_actor[actor].append(review)
-        by_pair[actor, review.node].append(review)
+    for review in application.reviews:
+        by_actor[review.actor].append(review)
+        by_pair[review.actor, review.node].append(review)
     reputation = {
-        actor: oracle.reputation(reviews, log_losses[actor]) for actor, reviews in by_actor.items()
+        actor: oracle.reputation(reviews, application.log_losses[actor])
+        for actor, reviews in by_actor.items()
     }
     opinions: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for (actor, node), reviews in by_pair.items():
