@@ -13,7 +13,6 @@ import contextlib
 import datetime
 import hashlib
 import hmac
-import http.server
 import json
 import secrets
 import shutil
@@ -24,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -34,10 +34,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from psycopg import sql
 
+from tests.http_stand_in import HttpStandIn
 from tests.servers import PostgresServer, running_postgres
 
 HOST = "localhost"
 REGION = "eu-central-1"
+SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rds!db-0a1b-AbCdEf"
 
 # Where the server is connected to from on behalf of who has shown a token.
 _TRUSTED = "127.0.0.2"
@@ -62,6 +64,18 @@ class Keys:
         self.secrets_by_id[identity] = secrets.token_urlsafe(30)
         self.session_tokens[identity] = secrets.token_urlsafe(90)
         return identity, self.secrets_by_id[identity], self.session_tokens[identity]
+
+    def document(self, seconds: float) -> tuple[str, bytes]:
+        """Return a new access key's id, and all of it as agents tell it, to be renewed by then."""
+        identity, secret, session_token = self.new()
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+        document = {
+            "AccessKeyId": identity,
+            "SecretAccessKey": secret,
+            "Token": session_token,
+            "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return identity, json.dumps(document).encode()
 
     def refusal(self, token: str, host: str, port: int, role: str) -> str | None:
         """Return why a token logs `role` in no more, or never did; None if it does."""
@@ -203,7 +217,7 @@ class Rds:
             "127.0.0.1", self.server.port, local_addr=(by, 0)
         )
         server_writer.write(packet)
-        await asyncio.gather(_pass(reader, server_writer), _pass(server_reader, writer))
+        await asyncio.gather(pipe(reader, server_writer), pipe(server_reader, writer))
 
     async def _ask_token(
         self, role: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -258,7 +272,8 @@ def _error(code: str, message: str) -> bytes:
     return b"E" + struct.pack("!i", len(body) + 5) + body + b"\0"
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what one says to the other, until either is gone."""
     with contextlib.suppress(OSError, ssl.SSLError):
         while data := await reader.read(65536):
             writer.write(data)
@@ -340,40 +355,29 @@ def running_rds(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-class SecretsManager:
+class SecretsManager(HttpStandIn):
     """AWS's Secrets Manager as far as it gives a secret, to requests that are signed."""
 
-    def __init__(self, arn: str, text: str) -> None:
+    def __init__(self, text: str, arn: str = SECRET) -> None:
         self.arn = arn
         self.text = text
         self.readers: list[str] = []
         """The access keys that asked for it, in order."""
-        manager = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, answer = manager.answer(
-                    self.headers["X-Amz-Target"], self.headers["Authorization"], json.loads(body)
-                )
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__("POST", self._respond, "application/x-amz-json-1.1")
 
     @property
     def environment(self) -> dict[str, str]:
         """What sends a pod here, and to the secret."""
         return {
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.address,
             "DATABASE_MASTER_SECRET_ARN": self.arn,
         }
+
+    def _respond(self, headers: Message, body: bytes) -> tuple[int, bytes]:
+        status, answer = self.answer(
+            headers["X-Amz-Target"], headers["Authorization"], json.loads(body)
+        )
+        return status, json.dumps(answer).encode()
 
     def answer(
         self, target: str, authorization: str | None, request: dict[str, str]
@@ -388,12 +392,8 @@ class SecretsManager:
         self.readers.append(authorization.partition("Credential=")[2].partition("/")[0])
         return 200, {"ARN": self.arn, "Name": "rds!db", "SecretString": self.text}
 
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
-
-class PodIdentity:
+class PodIdentity(HttpStandIn):
     """EKS's agent on a node: gives who shows the pod's token keys, each for a while."""
 
     def __init__(self, keys: Keys, directory: Path) -> None:
@@ -406,20 +406,7 @@ class PodIdentity:
         self._token = secrets.token_urlsafe(30)
         self._file = directory / "eks-pod-identity-token"
         self._file.write_text(self._token)
-        agent = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, answer = agent.answer(self.headers.get("Authorization"))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(answer.encode())
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__("GET", lambda headers, _: self.answer(headers["Authorization"]))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -427,48 +414,13 @@ class PodIdentity:
         return {
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": (
-                f"http://127.0.0.1:{self._server.server_port}/v1/credentials"
-            ),
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.address}/v1/credentials",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(self._file),
         }
 
-    def answer(self, token: str | None) -> tuple[int, str]:
+    def answer(self, token: str | None) -> tuple[int, bytes]:
         if token != self._token or not self.associated:
-            return 400, "no role is associated with this service account"
+            return 400, b"no role is associated with this service account"
         self.served += 1
-        identity, secret, session_token = self.keys.new()
-        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.seconds)
-        return 200, json.dumps(
-            {
-                "AccessKeyId": identity,
-                "SecretAccessKey": secret,
-                "Token": session_token,
-                "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-        )
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@contextlib.contextmanager
-def running_pod_identity(keys: Keys, directory: Path) -> Iterator[PodIdentity]:
-    agent = PodIdentity(keys, directory)
-    try:
-        yield agent
-    finally:
-        agent.stop()
-
-
-SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:rds!db-0a1b-AbCdEf"
-
-
-@contextlib.contextmanager
-def running_secrets_manager(text: str) -> Iterator[SecretsManager]:
-    manager = SecretsManager(SECRET, text)
-    try:
-        yield manager
-    finally:
-        manager.stop()
+        _, document = self.keys.document(self.seconds)
+        return 200, document

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from connections import iam
-from tests.rds import PodIdentity, Rds, running_pod_identity, running_rds
+from tests.rds import PodIdentity, Rds, running_rds
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def rds() -> Iterator[Rds]:
 
 @pytest.fixture
 def pod(rds: Rds, tmp_path: Path) -> Iterator[PodIdentity]:
-    with running_pod_identity(rds.keys, tmp_path) as pod:
+    with PodIdentity(rds.keys, tmp_path) as pod:
         yield pod
 
 

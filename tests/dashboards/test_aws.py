@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from alerts.rule_file import alert_rules
 from dashboards.catalogue import aws_dashboards, dashboards, to_json
 from dashboards.queries import queries
 from stacks.kubernetes.cloudwatch import metric_names
 from tests.conftest import ROOT, Tools
+from tests.dashboards import promtool
 from tests.dashboards.test_dashboards import call
 
 (DASHBOARD,) = (json.loads(to_json(each)) for each in aws_dashboards())
@@ -69,16 +67,7 @@ def test_every_alert_of_aws_is_named_where_its_figure_is_shown() -> None:
 
 
 def test_promtool_can_parse_every_query(tools: Tools, tmp_path: Path) -> None:
-    rules = [
-        {"record": f"panel:query:{number}", "expr": expression}
-        for number, expression in enumerate(EXPRESSIONS)
-    ]
-    file = tmp_path / "queries.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    completed = subprocess.run(
-        [tools["promtool"], "check", "rules", str(file)], capture_output=True, text=True
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
+    promtool.check(tools["promtool"], EXPRESSIONS, tmp_path)
 
 
 def test_it_is_rendered_on_request(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dashboards.catalogue import dashboards, to_json
 from dashboards.layout import place
 from dashboards.panel import GRID_WIDTH, Panel, Section
 from dashboards.queries import UnknownVariableError, queries, substitute
 from tests.conftest import ROOT, Tools
+from tests.dashboards import promtool
 
 DASHBOARDS: list[dict[str, Any]] = [json.loads(to_json(each)) for each in dashboards()]
 PANELS: list[dict[str, Any]] = [
@@ -112,17 +112,8 @@ def test_the_metrics_that_were_asked_for_are_shown() -> None:
 
 def test_promtool_can_parse_every_query(tools: Tools, tmp_path: Path) -> None:
     expressions = [expression for each in dashboards() for _, expression in queries(each)]
-    rules = [
-        {"record": f"panel:query:{number}", "expr": expression}
-        for number, expression in enumerate(expressions)
-    ]
-    file = tmp_path / "queries.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    completed = subprocess.run(
-        [tools["promtool"], "check", "rules", str(file)], capture_output=True, text=True
-    )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert f"{len(expressions)} rules found" in completed.stdout
+    said = promtool.check(tools["promtool"], expressions, tmp_path)
+    assert f"{len(expressions)} rules found" in said
 
 
 def test_the_json_is_the_same_each_time() -> None:

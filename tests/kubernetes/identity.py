@@ -6,14 +6,10 @@ we, says whether it is good and whose it is.
 
 from __future__ import annotations
 
-import datetime
-import http.server
-import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.http_stand_in import HttpStandIn
 from tests.kubernetes.api import Api, ApiError
 from tests.rds import Keys
 
@@ -39,28 +35,13 @@ class Identities:
     """How long keys are good for."""
 
 
-class Agent:
+class Agent(HttpStandIn):
     """The agent of a node: one address for all its pods."""
 
     def __init__(self, api: Api, identities: Identities) -> None:
         self._api = api
         self._identities = identities
-        agent = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, body = agent.answer(self.headers.get("Authorization", ""))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__("GET", lambda headers, _: self.answer(headers.get("Authorization", "")))
 
     def environment(self, account: Account, token_file: str) -> dict[str, str]:
         """Return what EKS adds to the variables of a pod with an identity; {} without one."""
@@ -70,9 +51,7 @@ class Agent:
             "AWS_REGION": self._identities.region,
             "AWS_DEFAULT_REGION": self._identities.region,
             "AWS_STS_REGIONAL_ENDPOINTS": "regional",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": (
-                f"http://127.0.0.1:{self._server.server_port}/v1/credentials"
-            ),
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.address}/v1/credentials",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": token_file,
         }
 
@@ -82,17 +61,9 @@ class Agent:
         role = self._identities.roles.get(account) if account else None
         if role is None:
             return 400, b"the token is not good, or its service account has no role"
-        identity, secret, session = self._identities.keys.new()
+        identity, document = self._identities.keys.document(self._identities.seconds)
         self._identities.role_of_key[identity] = role
-        lifetime = datetime.timedelta(seconds=self._identities.seconds)
-        until = datetime.datetime.now(datetime.UTC) + lifetime
-        document = {
-            "AccessKeyId": identity,
-            "SecretAccessKey": secret,
-            "Token": session,
-            "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-        return 200, json.dumps(document).encode()
+        return 200, document
 
     def _account(self, token: str) -> Account | None:
         """Return whose token it is, by the API server's word; None if it is not good."""
@@ -110,16 +81,3 @@ class Agent:
         if not status.get("authenticated") or parts[:2] != ["system", "serviceaccount"]:
             return None
         return parts[2], parts[3]
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@contextmanager
-def running_agent(api: Api, identities: Identities) -> Iterator[Agent]:
-    agent = Agent(api, identities)
-    try:
-        yield agent
-    finally:
-        agent.stop()

@@ -24,7 +24,7 @@ from tests.kubernetes.api import Api, ApiError
 from tests.kubernetes.containers import Image, now
 from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.environment import Object
-from tests.kubernetes.identity import AUDIENCE, Agent, Identities, running_agent
+from tests.kubernetes.identity import AUDIENCE, Agent, Identities
 from tests.kubernetes.pods import PodRunner, Tempo, token_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,7 +360,7 @@ def running_node(
         image = our_image(environment or {})
         node = Node(control_plane, directory, image, tempo or Tempo(), zones)
         if identities is not None:
-            node.agent = stack.enter_context(running_agent(node.api, identities))
+            node.agent = stack.enter_context(Agent(node.api, identities))
         stack.callback(node.stop)
         node.start()
         yield node

@@ -26,7 +26,7 @@ from tests.kubernetes.objects import Cluster, is_ready, states, wait_for
 from tests.kubernetes.pods import Tempo
 from tests.kubernetes.rds import PORT, allow, running_database
 from tests.kubernetes.valkey import Queue, running_queue
-from tests.rds import Rds, SecretsManager, running_secrets_manager
+from tests.rds import Rds, SecretsManager
 from tests.workers import tables
 from tests.workers.programs import Producer
 
@@ -115,7 +115,7 @@ def world(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterat
         rds = stack.enter_context(running_database(authority, identities, master="master"))
         queue = stack.enter_context(running_queue(authority))
         login = json.dumps({"username": "master", "password": rds.master_password})
-        secret = stack.enter_context(running_secrets_manager(login))
+        secret = stack.enter_context(SecretsManager(login))
         environment = {
             "PGSSLROOTCERT": str(authority.certificate),
             "SSL_CERT_FILE": str(authority.certificate),

@@ -14,6 +14,7 @@ import valkey
 
 from tests.kubernetes.addresses import free_address
 from tests.kubernetes.certificates import Authority
+from tests.rds import pipe
 from tests.servers import ValkeyServer, running_valkey
 
 PORT = 6379
@@ -58,7 +59,7 @@ def _terminating(context: ssl.SSLContext, host: str, target: int) -> Iterator[No
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", target)
-            await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
+            await asyncio.gather(pipe(reader, inner_writer), pipe(inner_reader, writer))
 
     server = loop.run_until_complete(asyncio.start_server(connected, host, PORT, ssl=context))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -69,11 +70,3 @@ def _terminating(context: ssl.SSLContext, host: str, target: int) -> Iterator[No
         loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()

@@ -30,9 +30,7 @@ from tests.rds import (
     PodIdentity,
     Rds,
     SecretsManager,
-    running_pod_identity,
     running_rds,
-    running_secrets_manager,
 )
 from tests.servers import PostgresServer
 from tests.workers.programs import programs_on, wait_until
@@ -69,14 +67,14 @@ def master_url(rds: Rds, database: str) -> str:
 
 @pytest.fixture
 def pod(rds: Rds, tmp_path: Path) -> Iterator[PodIdentity]:
-    with running_pod_identity(rds.keys, tmp_path) as pod:
+    with PodIdentity(rds.keys, tmp_path) as pod:
         yield pod
 
 
 @pytest.fixture
 def secret(rds: Rds) -> Iterator[SecretsManager]:
     login = {"username": "master", "password": rds.master_password}
-    with running_secrets_manager(json.dumps(login)) as secret:
+    with SecretsManager(json.dumps(login)) as secret:
         yield secret
 
 
@@ -138,7 +136,7 @@ def test_the_master_makes_both_roles_by_its_secret_and_again_nothing(
 def test_a_secret_that_lets_nobody_in_is_said_without_showing_it(
     rds: Rds, database: str, pod: PodIdentity, text: str, message: str
 ) -> None:
-    with running_secrets_manager(text) as secret:
+    with SecretsManager(text) as secret:
         environment = {**pod.environment, **secret.environment}
         refused = command(rds.url(STEPS, database), environment, "-m", "migrations", "roles")
     assert refused.returncode == 1

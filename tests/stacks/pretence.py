@@ -14,18 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.control_plane import ControlPlane, running_control_plane
-from tests.kubernetes.node import running_node
+from tests.kubernetes.node import Node, running_node
 from tests.kubernetes.pods import Tempo
 from tests.stacks import whole
 from tests.stacks.engine import Engine, operations
 from tests.stacks.stand_ins import StandIns, running_stand_ins
 
-PROGRAM = """#!{python} -S
-import os, signal, sys, time
-arguments = sys.argv[2:]
-module, name = arguments[:2]
-directory = {directory!r}
-if module == "workers" and name != "install":
+SERVICE = """
     import http.server
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -35,6 +30,18 @@ if module == "workers" and name != "install":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     address = os.environ["METRICS_HOST"], int(os.environ["METRICS_PORT"])
     http.server.HTTPServer(address, Handler).serve_forever()
+"""
+"""What a program does that pretends to be a service; an indented block of Python."""
+
+PROGRAM = (
+    """#!{python} -S
+import os, signal, sys, time
+arguments = sys.argv[2:]
+module, name = arguments[:2]
+directory = {directory!r}
+if module == "workers" and name != "install":"""
+    + SERVICE
+    + """
 with open(directory + "/ran", "a") as file:
     file.write(" ".join(arguments[:3]) + "\\n")
 if os.path.exists(directory + "/fails-" + name):
@@ -44,6 +51,7 @@ if os.path.exists(directory + "/fails-" + name):
     sys.exit(2)
 print("{{}}")
 """
+)
 
 
 @dataclass
@@ -79,12 +87,11 @@ class Pretended:
 
 
 @contextmanager
-def running_pretended(directory: Path, stack: str, **standing: Any) -> Iterator[Pretended]:
-    """A stack that is not yet brought up. One at a time in a process."""
-    folder = directory / "pretended"
-    folder.mkdir()
-    program = folder / "python"
-    program.write_text(PROGRAM.format(python=sys.executable, directory=str(folder)))
+def running_cluster(
+    directory: Path, program: Path, source: str
+) -> Iterator[tuple[ControlPlane, Node, StandIns]]:
+    """All stand-ins, and a node whose pods run `source`, written to `program`, for `python`."""
+    program.write_text(source)
     program.chmod(0o755)
     with (
         running_control_plane(directory / "plane") as plane,
@@ -92,6 +99,16 @@ def running_pretended(directory: Path, stack: str, **standing: Any) -> Iterator[
         running_stand_ins(directory, plane, patience=120) as stand_ins,
     ):
         node.image = replace(node.image, programs={"python": program})
+        yield plane, node, stand_ins
+
+
+@contextmanager
+def running_pretended(directory: Path, stack: str, **standing: Any) -> Iterator[Pretended]:
+    """A stack that is not yet brought up. One at a time in a process."""
+    folder = directory / "pretended"
+    folder.mkdir()
+    source = PROGRAM.format(python=sys.executable, directory=str(folder))
+    with running_cluster(directory, folder / "python", source) as (plane, _, stand_ins):
         engine = stand_ins.engine(directory / "engine", stack)
         whole.lay_out(engine, **standing)
         made = Pretended(engine, stand_ins, plane, folder, standing)

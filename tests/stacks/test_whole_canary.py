@@ -9,19 +9,18 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.canary import Canaries, Finding, all_objects
-from tests.kubernetes.control_plane import ControlPlane, running_control_plane
-from tests.kubernetes.node import Node, running_node
-from tests.kubernetes.pods import Tempo
+from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.node import Node
 from tests.stacks import whole
 from tests.stacks.engine import Engine
-from tests.stacks.stand_ins import running_stand_ins
+from tests.stacks.pretence import SERVICE, running_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,21 +35,16 @@ GRAFANA: dict[str, Any] = {
     "notificationPolicy": True,
 }
 
-PROGRAM = """#!{python} -S
+PROGRAM = (
+    """#!{python} -S
 import os, signal, sys
 print(sys.argv, flush=True)
-if sys.argv[2] == "workers" and sys.argv[3] != "install":
-    import http.server
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-        def log_message(self, *_): pass
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    address = os.environ["METRICS_HOST"], int(os.environ["METRICS_PORT"])
-    http.server.HTTPServer(address, Handler).serve_forever()
+if sys.argv[2] == "workers" and sys.argv[3] != "install":"""
+    + SERVICE
+    + """
 print("{{}}")
 """
+)
 
 
 @dataclass
@@ -70,15 +64,8 @@ class Planted:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
     directory = tmp_path_factory.mktemp("canary")
     directory.chmod(0o755)
-    program = directory / "python"
-    program.write_text(PROGRAM.format(python=sys.executable))
-    program.chmod(0o755)
-    with (
-        running_control_plane(directory / "plane") as plane,
-        running_node(plane, tempo=Tempo(0.5, 0.5)) as node,
-        running_stand_ins(directory, plane, patience=120) as stand_ins,
-    ):
-        node.image = replace(node.image, programs={"python": program})
+    source = PROGRAM.format(python=sys.executable)
+    with running_cluster(directory, directory / "python", source) as (plane, node, stand_ins):
         engine = stand_ins.engine(directory / "engine", "staging")
         whole.lay_out(engine, partitioning={"phase": "prepare"}, grafana=GRAFANA)
         for key, value in PLANTED.items():

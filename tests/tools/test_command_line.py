@@ -56,6 +56,14 @@ def publish_all(host: ReleaseHost) -> None:
         host.publish(program, archive(program))
 
 
+def publish_what_tests_run(host: ReleaseHost, directory: Path) -> Path:
+    """Publish all programs, those of the tests too; return a Go that is yet to be written."""
+    publish_all(host)
+    host.publish(ETCD, archive(ETCD))
+    host.publish_files(KUBERNETES)
+    return put_programs(directory, ("go",), "1.99.0") / "go"
+
+
 def obtained(checkout: Path) -> set[str]:
     return {file.name for file in (checkout / ".tools" / "bin").iterdir() if file.exists()}
 
@@ -99,10 +107,7 @@ def test_everything_is_obtained_once_and_a_second_run_does_nothing(
 def test_what_only_the_tests_run_is_obtained_when_they_ask_for_it(
     checkout: Path, releases_on_loopback: ReleaseHost, tmp_path: Path
 ) -> None:
-    publish_all(releases_on_loopback)
-    releases_on_loopback.publish(ETCD, archive(ETCD))
-    releases_on_loopback.publish_files(KUBERNETES)
-    go = put_programs(tmp_path / "bin", ("go",), "1.99.0") / "go"
+    go = publish_what_tests_run(releases_on_loopback, tmp_path / "bin")
     for wanted in DEFINITIONS:
         module = tmp_path / wanted.name / wanted.directory
         module.mkdir(parents=True)
@@ -128,10 +133,7 @@ def test_what_only_the_tests_run_is_obtained_when_they_ask_for_it(
 def test_definitions_of_a_module_that_is_not_the_pinned_one_are_not_taken(
     checkout: Path, releases_on_loopback: ReleaseHost, tmp_path: Path
 ) -> None:
-    publish_all(releases_on_loopback)
-    releases_on_loopback.publish(ETCD, archive(ETCD))
-    releases_on_loopback.publish_files(KUBERNETES)
-    go = put_programs(tmp_path / "bin", ("go",), "1.99.0") / "go"
+    go = publish_what_tests_run(releases_on_loopback, tmp_path / "bin")
     keda = replace(DEFINITIONS[0], checksum="h1:another")
     go.write_text(fake_go({keda: tmp_path}))
     variables = environment(releases_on_loopback.address, str(tmp_path / "bin"))

@@ -53,6 +53,20 @@ def patch(api: Api, engine: Engine, change: dict[str, Any]) -> None:
     api.apply({**change, "metadata": metadata}, "somebody", dry_run=False, force=True)
 
 
+def scale_by_hand(api: Api, engine: Engine, replicas: int) -> None:
+    """Change the Deployment as somebody else."""
+    patch(
+        api,
+        engine,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "deployment"},
+            "spec": {"replicas": replicas},
+        },
+    )
+
+
 def namespace_is_there(api: Api, engine: Engine) -> bool:
     name = engine.environment["TEST_NAMESPACE"]
     kind = api.kind("v1", "Namespace")
@@ -89,16 +103,7 @@ def test_what_somebody_changed_or_deleted_is_found_by_a_refresh_and_mended(
     engine.lay_out(source(SETTINGS + DEPLOYMENT), {})
     engine.up()
     api.delete(found(api, engine, "v1", "Secret", "keys"))
-    patch(
-        api,
-        engine,
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "deployment"},
-            "spec": {"replicas": 3},
-        },
-    )
+    scale_by_hand(api, engine, 3)
     engine.expect_no_changes()
     engine.refresh(check=False)
     changes = engine.changes()
@@ -114,16 +119,7 @@ def test_what_somebody_else_owns_is_a_conflict_unless_the_provider_forces(
 ) -> None:
     engine.lay_out(source(DEPLOYMENT, ""), {})
     engine.up()
-    patch(
-        api,
-        engine,
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "deployment"},
-            "spec": {"replicas": 3},
-        },
-    )
+    scale_by_hand(api, engine, 3)
     engine.rewrite(source(DEPLOYMENT.replace('"replicas": 0', '"replicas": 1'), ""))
     refused = engine.up(check=False)
     assert 'conflict with "somebody"' in refused.stdout
