@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,3 +37,8 @@ def hidden(value: Any) -> Any:
     if isinstance(value, list):
         return [hidden(inner) for inner in value]
     return value
+
+
+def without_digest(name: str) -> str:
+    """Return the name of a step's Job as its step has it, any other name as it is."""
+    return re.sub("-[0-9a-f]{10}(?= Job$|$)", "", name)

@@ -7,7 +7,6 @@ the tests in order.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.stacks.engine import ROOT, operations
+from tests.stacks.inputs import without_digest
 from tests.stacks.pretence import Pretended, running_pretended
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -28,7 +28,7 @@ ROTATED: dict[str, Any] = {"queue": {"passwordGeneration": 2}}
 
 def without_digests(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes with the names of Jobs as their steps have them."""
-    return {re.sub("-[0-9a-f]{10} Job$", " Job", name): step for name, step in changes.items()}
+    return {without_digest(name): step for name, step in changes.items()}
 
 
 @pytest.fixture(scope="module")

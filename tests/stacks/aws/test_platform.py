@@ -19,6 +19,7 @@ from tests.stacks.aws.mocks import (
     whole,
     whole_with,
 )
+from tests.stacks.inputs import without_digest
 
 SERVICES = {"complexity", "exporter", "fsrs-optimization", "scheduler"}
 DEPLOYMENT, JOB = "kubernetes:apps/v1:Deployment", "kubernetes:batch/v1:Job"
@@ -26,8 +27,8 @@ SUBNETS = ("subnet-0a", "subnet-0b", "subnet-0c")
 
 
 def container(declarations: Declarations, type_: str, name: str) -> dict[str, Any]:
-    spec = declarations.one(type_, f"platform-{name}")["spec"]["template"]["spec"]
-    return spec["containers"][0]
+    found = {without_digest(each): declared for each, declared in declarations.of(type_).items()}
+    return found[f"platform-{name}"].inputs["spec"]["template"]["spec"]["containers"][0]
 
 
 def variables(declarations: Declarations, type_: str, name: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from stacks.kubernetes.undo import UndoError, undo_hook
 from stacks.platform import StepSpec
 from stacks.settings import PHASES, Settings
 from tests.stacks.aws.mocks import Declarations, declare, settings, whole_with
+from tests.stacks.inputs import without_digest
 
 SPEC = StepSpec(command=("-m", "migrations", "upgrade"), sql="SELECT 1", undo=("-m", "back"))
 POD = PodArgs("schema", "image@sha256:01", ("-m",), "steps", Size(500, 512), restart_policy="Never")
@@ -140,7 +141,7 @@ def test_every_step_there_may_be_has_its_hook_however_far_the_phase_goes() -> No
     shortest, longest = through("none"), through("retire")
     assert set(shortest.hooks) == set(longest.hooks) == {f"undo-{step}" for step in STEPS}
     bound = {
-        each.name.removeprefix("platform-"): each.hooks
+        without_digest(each.name).removeprefix("platform-"): each.hooks
         for each in longest.of("kubernetes:batch/v1:Job").values()
     }
     assert bound["roles"] == bound["schema"] == ()
@@ -153,7 +154,7 @@ def test_the_next_phase_adds_one_step_and_changes_no_other_object() -> None:
     old = {(each.type, each.name): each.inputs for each in before.resources}
     new = {(each.type, each.name): each.inputs for each in after.resources}
     assert {key: new[key] for key in old} == old
-    assert set(new) - set(old) == {
+    assert {(type_, without_digest(name)) for type_, name in set(new) - set(old)} == {
         ("learning-platform:kubernetes:Step", "platform-backfill"),
         ("kubernetes:batch/v1:Job", "platform-backfill"),
     }
