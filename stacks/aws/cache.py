@@ -10,7 +10,7 @@ import pulumi_random
 from pulumi_aws import cloudwatch, elasticache
 
 from stacks.aws.network import Placement
-from stacks.aws.security_groups import let_in, security_group
+from stacks.aws.security_groups import group_for_clients
 
 PORT = 6379
 USER = "workers"
@@ -114,12 +114,15 @@ class Cache(pulumi.ComponentResource):
         self, users: elasticache.UserGroup
     ) -> elasticache.ReplicationGroup:
         args = self._args
-        group = security_group(
-            self._name, "The Valkey of the queue", args.placement.vpc_id, self._children
+        group = group_for_clients(
+            self._name,
+            "The Valkey of the queue",
+            args.placement.vpc_id,
+            args.clients,
+            PORT,
+            self._children,
+            protect=args.durable,
         )
-        guarded = pulumi.ResourceOptions(parent=self, protect=args.durable)
-        for client, client_group in args.clients.items():
-            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, guarded)
         subnets = elasticache.SubnetGroup(
             self._name,
             description="The database subnets",
@@ -148,7 +151,7 @@ class Cache(pulumi.ComponentResource):
             multi_az_enabled=several,
             port=PORT,
             subnet_group_name=subnets.name,
-            security_group_ids=[group.id],
+            security_group_ids=[group],
             parameter_group_name=parameters.name,
             at_rest_encryption_enabled=True,
             kms_key_id=args.key_arn,

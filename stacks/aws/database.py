@@ -15,7 +15,7 @@ from pulumi_aws import cloudwatch, iam, rds
 
 from stacks.aws.documents import allow, document, trust
 from stacks.aws.network import Placement
-from stacks.aws.security_groups import let_in, security_group
+from stacks.aws.security_groups import group_for_clients
 
 PORT = 5432
 DATABASE = "learning_platform"
@@ -99,7 +99,15 @@ class Database(pulumi.ComponentResource):
         self._name = name
         self._args = args
         self._children = pulumi.ResourceOptions(parent=self)
-        self._group = self._declare_group()
+        self._group = group_for_clients(
+            name,
+            "The Postgres database",
+            args.placement.vpc_id,
+            args.clients,
+            PORT,
+            self._children,
+            protect=args.durable,
+        )
         self._parameters = self._declare_parameters()
         self._monitoring_role = self._declare_monitoring_role()
         self._primary = self._declare_primary()
@@ -135,15 +143,6 @@ class Database(pulumi.ComponentResource):
                 allow(("rds-db:connect",), [f"{prefix}:{identity}/{role}" for identity in ids])
             )
         )
-
-    def _declare_group(self) -> pulumi.Output[str]:
-        group = security_group(
-            self._name, "The Postgres database", self._args.placement.vpc_id, self._children
-        )
-        guarded = pulumi.ResourceOptions(parent=self, protect=self._args.durable)
-        for client, client_group in self._args.clients.items():
-            let_in(f"{self._name}-from-{client}", group.id, client_group, PORT, guarded)
-        return group.id
 
     def _declare_parameters(self) -> rds.ParameterGroup:
         static = [

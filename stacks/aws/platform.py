@@ -123,13 +123,8 @@ class AwsPlatform(pulumi.ComponentResource):
 
     def step(self, name: str, spec: StepSpec, after: Sequence[pulumi.Resource]) -> StepJob:
         """Declare a step; destroying the stack does not take it back."""
-        return self._step(
-            name,
-            spec,
-            self._step_account,
-            {DATABASE_URL: self.database_url},
-            [self._roles, *after],
-        )
+        pod = self._step_pod(name, spec.command)
+        return self._step(spec, pod, [*self._step_account, self._roles, *after])
 
     def result(self, step: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
         """Return the name of the step's Job and when it was done; the rest is in its log."""
@@ -307,19 +302,17 @@ class AwsPlatform(pulumi.ComponentResource):
                 )
             },
         )
-        return self._step(
-            ROLES,
-            StepSpec(
-                command=("-m", "migrations", ROLES, "--iam=required", "--json"),
-                sql=roles_sql(Roles(iam="required")),
-            ),
-            account,
-            {
-                DATABASE_URL: self.database_url,
-                "DATABASE_MASTER_SECRET_ARN": store.master_secret_arn,
-            },
-            [store],
+        spec = StepSpec(
+            command=("-m", "migrations", ROLES, "--iam=required", "--json"),
+            sql=roles_sql(Roles(iam="required")),
         )
+        pod = self._step_pod(ROLES, spec.command)
+        pod = replace(
+            pod,
+            service_account=ROLES,
+            environment={**pod.environment, "DATABASE_MASTER_SECRET_ARN": store.master_secret_arn},
+        )
+        return self._step(spec, pod, [*account, store])
 
     def _identity(
         self, name: str, policies: Mapping[str, pulumi.Input[str]]
@@ -344,33 +337,21 @@ class AwsPlatform(pulumi.ComponentResource):
         )
         return (account, identity)
 
-    def _step(
-        self,
-        name: str,
-        spec: StepSpec,
-        account: Sequence[pulumi.Resource],
-        environment: Mapping[str, pulumi.Input[str]],
-        after: Sequence[pulumi.Resource],
-    ) -> StepJob:
-        pod = replace(
-            self._step_pod(name, spec.command), environment={**self._environment(), **environment}
-        )
-        if name == ROLES:
-            pod = replace(pod, service_account=ROLES)
+    def _step(self, spec: StepSpec, pod: PodArgs, after: Sequence[pulumi.Resource]) -> StepJob:
         args = StepJobArgs(
             APPLICATIONS,
-            name,
+            pod.name,
             spec,
             pod,
             files=self._files(spec),
             database=self._settings.database.restore_snapshot or "",
         )
-        self._steps[name] = args
+        self._steps[pod.name] = args
         return StepJob(
-            f"{self._name}-{name}",
+            f"{self._name}-{pod.name}",
             args,
-            self._undo.get(name),
-            self._component([*account, *self._fences, *after]),
+            self._undo.get(pod.name),
+            self._component([*self._fences, *after]),
         )
 
     def _step_pod(self, name: str, command: Sequence[str]) -> PodArgs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 from pulumi_aws import ec2, vpc
 
@@ -31,3 +33,24 @@ def let_in(
         description=f"{name}, port {port}",
         opts=opts,
     )
+
+
+def group_for_clients(
+    name: str,
+    description: str,
+    vpc_id: pulumi.Input[str],
+    clients: Mapping[str, pulumi.Input[str]],
+    port: int,
+    opts: pulumi.ResourceOptions,
+    *,
+    protect: bool,
+) -> pulumi.Output[str]:
+    """Declare a group that the groups of `clients` get in to at `port`, and return its id.
+
+    `clients` are by name. With `protect` the engine does not take the ways in away.
+    """
+    group = security_group(name, description, vpc_id, opts)
+    guarded = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(protect=protect))
+    for client, client_group in clients.items():
+        let_in(f"{name}-from-{client}", group.id, client_group, port, guarded)
+    return group.id

@@ -16,6 +16,7 @@ import yaml
 from stacks.aws.documents import allow, document
 from stacks.aws.pod_identity import PodIdentity, PodIdentityArgs
 from stacks.kubernetes.helm_releases import CLOUDWATCH_EXPORTER, release
+from stacks.kubernetes.pods import RESTRICTED_CONTAINER
 from stacks.kubernetes.prometheus_resources import pod_monitor, pod_monitor_spec
 from stacks.settings import PROJECT
 
@@ -126,11 +127,7 @@ def exporter_values(stack: str, region: str) -> dict[str, Any]:
             "runAsUser": 65_534,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(RESTRICTED_CONTAINER),
         "resources": {
             "requests": {"cpu": "10m", "memory": "64Mi"},
             "limits": {"memory": "256Mi"},

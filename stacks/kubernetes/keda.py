@@ -10,6 +10,7 @@ from pulumi_kubernetes import helm
 
 from stacks.kubernetes import namespaces
 from stacks.kubernetes.helm_releases import KEDA, release
+from stacks.kubernetes.pods import RESTRICTED_CONTAINER
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,7 @@ def keda_values(*, durable: bool) -> dict[str, Any]:
     }
 
 
-_RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
+_RESTRICTED = {**RESTRICTED_CONTAINER, "seccompProfile": {"type": "RuntimeDefault"}}
 _RESOURCES = {
     "operator": {
         "requests": {"cpu": "50m", "memory": "128Mi"},

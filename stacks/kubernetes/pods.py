@@ -19,6 +19,13 @@ DIRECTORY = "/application"
 
 METRICS_PORT = 9100
 
+RESTRICTED_CONTAINER: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""The security context of a container that needs nothing, ours or a chart's."""
+
 NAME = "app.kubernetes.io/name"
 
 _PROBED_EVERY = 10
@@ -106,11 +113,7 @@ def _container(args: PodArgs) -> dict[str, Any]:
         "workingDir": DIRECTORY,
         "env": _environment(args),
         "resources": args.size.resources(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(RESTRICTED_CONTAINER),
         # The end of the log of what fails: Pulumi shows it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108, in the container
