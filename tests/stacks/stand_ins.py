@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kubernetes.control_plane import ControlPlane
-from tests.stacks.aws.kinds.cloud import Cloud
+from tests.stacks.aws.kinds.cloud import Cloud, DatabaseServer, QueueServer, Servers
 from tests.stacks.aws.provider import AwsBackend, running_aws
 from tests.stacks.engine import Engine, ports
 from tests.stacks.grafana.provider import GrafanaBackend
@@ -63,12 +63,18 @@ class StandIns:
 
 @contextmanager
 def running_stand_ins(
-    directory: Path, plane: ControlPlane | None, patience: float = 600
+    directory: Path,
+    plane: ControlPlane | None,
+    patience: float = 600,
+    *,
+    database: DatabaseServer | None = None,
+    queue: QueueServer | None = None,
 ) -> Iterator[StandIns]:
     """Run them all, over an empty account, an empty Grafana, and `plane` where there is one.
 
     Their files lie in `directory`. `patience` is how many seconds an object of the cluster is
-    awaited for that says nothing of it. One at a time in a process.
+    awaited for that says nothing of it. `database` and `queue` are what stands for RDS and
+    ElastiCache; without, their names lead nowhere. One at a time in a process.
     """
     reached = None
     if plane is not None:
@@ -76,7 +82,7 @@ def running_stand_ins(
     commands = _commands(directory, "" if plane is None else plane.token)
     cluster, grafana = Cluster(commands=commands, patience=patience), GrafanaBackend()
     with (
-        running_aws(reached) as (aws, clouds),
+        running_aws(Servers(reached, database, queue)) as (aws, clouds),
         serving(
             kubernetes=(KubernetesStandIn(cluster), 32), grafana=(StandIn(grafana), 1)
         ) as others,

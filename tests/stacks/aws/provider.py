@@ -20,21 +20,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from moto import mock_aws
 
 from tests.stacks.aws.kinds import KINDS, eks
-from tests.stacks.aws.kinds.cloud import Cloud, gone
+from tests.stacks.aws.kinds.cloud import Cloud, Servers, gone
 from tests.stacks.aws.kinds.kind import Inputs, UnknownPropertyError
 from tests.stacks.engine import ports
 from tests.stacks.stand_in import GoneError, StandIn, serving
-
-
-@contextmanager
-def _gone() -> Iterator[None]:
-    """Tell GoneError where AWS says that there is no such thing."""
-    try:
-        yield
-    except ClientError as error:
-        if gone(error):
-            raise GoneError from None
-        raise
 
 
 class AwsBackend:
@@ -43,21 +32,28 @@ class AwsBackend:
     distribution = "pulumi-aws"
     refusals = (BotoCoreError, ClientError, UnknownPropertyError, ValueError)
 
-    def __init__(self, control_plane: tuple[str, str] | None = None) -> None:
+    def __init__(self, servers: Servers | None = None) -> None:
         self.cloud: Cloud | None = None
-        self._control_plane = control_plane
+        self._servers = servers
 
-    @property
-    def _cloud(self) -> Cloud:
+    @contextmanager
+    def _asked(self, *, may_be_gone: bool = False) -> Iterator[Cloud]:
+        """Give the account to one thread; tell GoneError where it says there is no such thing."""
         assert self.cloud is not None, "not configured"
-        return self.cloud
+        with self.cloud.answering:
+            try:
+                yield self.cloud
+            except ClientError as error:
+                if may_be_gone and gone(error):
+                    raise GoneError from None
+                raise
 
     def configure(self, inputs: Inputs) -> None:
         tags = json.loads(inputs.get("defaultTags", "{}")).get("tags", {})
         if self.cloud is None:
-            self.cloud = Cloud(inputs["region"], tags)
-            self.cloud.control_plane = self._control_plane
-        account = self._cloud.client("sts").get_caller_identity()["Account"]
+            self.cloud = Cloud(inputs["region"], tags, self._servers)
+        with self._asked() as cloud:
+            account = cloud.client("sts").get_caller_identity()["Account"]
         allowed = json.loads(inputs.get("allowedAccountIds", "[]"))
         if allowed and account not in allowed:
             raise ValueError(f"AWS account {account} is not allowed; allowed are {allowed}")
@@ -74,23 +70,26 @@ class AwsBackend:
         return KINDS[type_].replaces(changed)
 
     def create(self, type_: str, inputs: Inputs) -> tuple[str, Inputs]:
-        return KINDS[type_].create(self._cloud, inputs)
+        with self._asked() as cloud:
+            return KINDS[type_].create(cloud, inputs)
 
     def read(self, type_: str, id_: str, state: Inputs) -> Inputs:
-        with _gone():
-            return KINDS[type_].read(self._cloud, id_, state)
+        with self._asked(may_be_gone=True) as cloud:
+            return KINDS[type_].read(cloud, id_, state)
 
     def update(self, type_: str, id_: str, old: Inputs, new: Inputs) -> Inputs:
-        return KINDS[type_].update(self._cloud, id_, old, new)
+        with self._asked() as cloud:
+            return KINDS[type_].update(cloud, id_, old, new)
 
     def delete(self, type_: str, id_: str, state: Inputs) -> None:
-        with _gone():
-            KINDS[type_].delete(self._cloud, id_, state)
+        with self._asked(may_be_gone=True) as cloud:
+            KINDS[type_].delete(cloud, id_, state)
 
     def invoke(self, function: str, arguments: Inputs) -> Inputs:
         if function != "aws:eks/getCluster:getCluster":
             raise ValueError(f"the stand-in does not know the function {function}")
-        return eks.get_cluster(self._cloud, arguments["name"])
+        with self._asked() as cloud:
+            return eks.get_cluster(cloud, arguments["name"])
 
 
 class RandomBackend:
@@ -151,14 +150,14 @@ def running_providers() -> Iterator[Providers]:
 
 @contextmanager
 def running_aws(
-    control_plane: tuple[str, str] | None = None,
+    servers: Servers | None = None,
 ) -> Iterator[tuple[AwsBackend, dict[str, int]]]:
     """Run both stand-ins over an empty account; the value is the cloud's, and their ports.
 
-    `control_plane` is what an EKS cluster is: its URL, and the base64 of whom to trust.
+    `servers` are what stands for the account's own.
     """
     with mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
-        aws = AwsBackend(control_plane)
+        aws = AwsBackend(servers)
         # One request at a time: moto is not for threads.
         with serving(aws=(StandIn(aws), 1), random=(StandIn(RandomBackend()), 1)) as served:
             yield aws, served

@@ -7,7 +7,9 @@ values of enumerations, patterns and lengths are checked too, which botocore lea
 from __future__ import annotations
 
 import re
-from typing import Any
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import boto3
 from botocore.config import Config
@@ -62,14 +64,53 @@ def _check_values(params: dict[str, Any], model: Any, **_: Any) -> None:
             raise ParamValidationError(report="; ".join(complaints))
 
 
+class DatabaseServer(Protocol):
+    """What every RDS instance here is."""
+
+    def create(self, database: str, owner: str) -> None:
+        """Create the database that an instance begins with, owned by its master."""
+        ...
+
+    def host(self, instance: dict[str, Any]) -> str:
+        """Return where an instance, as RDS describes it, is reached."""
+        ...
+
+
+class QueueServer(Protocol):
+    """What every replication group of ElastiCache here is."""
+
+    @property
+    def host(self) -> str: ...
+
+    def set_user(self, name: str, password: str, access: str) -> None:
+        """Make or change a user."""
+        ...
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What runs on this machine in the place of AWS's; the name of what is None leads nowhere."""
+
+    control_plane: tuple[str, str] | None = None
+    """URL and certificate authority (base64) of what every EKS cluster is."""
+    database: DatabaseServer | None = None
+    queue: QueueServer | None = None
+
+
 class Cloud:
     """One account in one region; `unchecked` names the operations that no emulator answered."""
 
-    def __init__(self, region: str, default_tags: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        region: str,
+        default_tags: dict[str, str] | None = None,
+        servers: Servers | None = None,
+    ) -> None:
         self.region = region
         self.default_tags = default_tags or {}
-        self.control_plane: tuple[str, str] | None = None
-        """URL and certificate authority (base64) of what every EKS cluster here is."""
+        self.servers = servers or Servers()
+        self.answering = threading.RLock()
+        """Held while the account is asked or changed: moto is not for threads."""
         self.unchecked: set[str] = set()
         self.shadow: dict[tuple[str, str], dict[str, Any]] = {}
         """What was made by unchecked operations: (kind, name) to its request."""

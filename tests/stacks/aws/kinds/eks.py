@@ -26,10 +26,10 @@ def _vpc(config: dict[str, Any]) -> dict[str, Any]:
 
 def _reached(cloud: Cloud, cluster: dict[str, Any]) -> Inputs:
     """Return where the cluster's API is: a control plane that runs here, or what moto says."""
-    if cloud.control_plane is None:
+    if cloud.servers.control_plane is None:
         authority = cluster["certificateAuthority"]["data"]
         return {"endpoint": cluster["endpoint"], "certificateAuthority": {"data": authority}}
-    endpoint, authority = cloud.control_plane
+    endpoint, authority = cloud.servers.control_plane
     return {"endpoint": endpoint, "certificateAuthority": {"data": authority}}
 
 

@@ -102,6 +102,7 @@ class User(Kind):
             self.local,
         )
         made = cloud.client("elasticache").create_user(**params, Tags=cloud.tag_list(inputs))
+        cloud.shadow["user", inputs["userId"]] = inputs
         return inputs["userId"], {"arn": made["ARN"]}
 
     def read(self, cloud: Cloud, id_: str, state: Inputs) -> Inputs:
@@ -119,10 +120,26 @@ class User(Kind):
                 **_authentication(new["authenticationMode"]),
             },
         )
+        cloud.shadow["user", id_] = new
+        for kind, group in list(cloud.shadow):
+            if kind == "replication group":
+                _let_in(cloud, cloud.shadow[kind, group]["UserGroupIds"])
         return {}
 
     def delete(self, cloud: Cloud, id_: str, state: Inputs) -> None:
         cloud.client("elasticache").delete_user(UserId=id_)
+        del cloud.shadow["user", id_]
+
+
+def _let_in(cloud: Cloud, groups: list[str]) -> None:
+    """Make the users of user groups known to the server, where there is one."""
+    if cloud.servers.queue is None:
+        return
+    for group in groups:
+        for id_ in cloud.shadow["user group", group]["UserIds"]:
+            user = cloud.shadow["user", id_]
+            (password,) = user["authenticationMode"]["passwords"]
+            cloud.servers.queue.set_user(user["userName"], password, user["accessString"])
 
 
 def _check_passwords(inputs: Inputs) -> None:
@@ -212,7 +229,10 @@ class ReplicationGroup(Kind):
             **params, Tags=cloud.tag_list(inputs)
         )
         id_ = inputs["replicationGroupId"]
-        host = f"master.{id_}.cache.{cloud.region}.amazonaws.com"
+        cloud.shadow["replication group", id_] = params
+        _let_in(cloud, params["UserGroupIds"])
+        server = cloud.servers.queue
+        host = server.host if server else f"master.{id_}.cache.{cloud.region}.amazonaws.com"
         return id_, {
             "arn": made["ReplicationGroup"].get(
                 "ARN", f"arn:aws:elasticache:{cloud.region}:{ACCOUNT}:replicationgroup:{id_}"
@@ -261,6 +281,7 @@ class ReplicationGroup(Kind):
         if state.get("finalSnapshotIdentifier"):
             params["FinalSnapshotIdentifier"] = state["finalSnapshotIdentifier"]
         cloud.client("elasticache").delete_replication_group(**params)
+        del cloud.shadow["replication group", id_]
 
 
 KINDS: dict[str, Kind] = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, ClassVar
 
 from tests.stacks.aws.kinds.cloud import Cloud
@@ -119,6 +120,11 @@ _CREATED = {
 }
 
 
+def resource_id(identifier: str) -> str:
+    """Return what policies name an instance by: its own, where moto's is the same for all."""
+    return f"db-{hashlib.sha256(identifier.encode()).hexdigest()[:26].upper()}"
+
+
 class Instance(Kind):
     updatable = frozenset(
         {*_BOTH, *_PRIMARY, "enabledCloudwatchLogsExports"} - {"identifier", "port"}
@@ -144,6 +150,8 @@ class Instance(Kind):
         else:
             params = request(inputs, {**_BOTH, **_PRIMARY, **_CREATED}, self.local)
             cloud.client("rds").create_db_instance(**params, Tags=cloud.tag_list(inputs))
+            if cloud.servers.database is not None:
+                cloud.servers.database.create(inputs["dbName"], inputs["username"])
         return inputs["identifier"], self._outputs(cloud, inputs["identifier"])
 
     def _check_references(self, cloud: Cloud, inputs: Inputs) -> None:
@@ -212,11 +220,11 @@ class Instance(Kind):
         (found,) = cloud.client("rds").describe_db_instances(DBInstanceIdentifier=id_)[
             "DBInstances"
         ]
-        secret = found.get("MasterUserSecret")
+        secret, server = found.get("MasterUserSecret"), cloud.servers.database
         return {
             "arn": found["DBInstanceArn"],
-            "address": found["Endpoint"]["Address"],
-            "resourceId": found["DbiResourceId"],
+            "address": server.host(found) if server else found["Endpoint"]["Address"],
+            "resourceId": resource_id(id_),
             "masterUserSecrets": [{"secretArn": secret["SecretArn"]}] if secret else [],
         }
 
