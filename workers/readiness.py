@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from connections import authentication
 from workers.connections import redis_options
 from workers.database import CONNECTION_OPTIONS
+from workers.service import ended
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +55,7 @@ class Dependencies:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         if self._postgres is not None:
             await self._postgres.close()
         with suppress(Exception):

@@ -29,7 +29,7 @@ from workers.connections import reconnect_patiently, redis_options
 from workers.database import SCHEDULER_LOCK, Database, statement
 from workers.metrics import SchedulerMetrics, new_registry
 from workers.readiness import Dependencies
-from workers.service import Stop, stopped_before
+from workers.service import Stop, ended, stopped_before
 from workers.settings import COMPLEXITY_QUEUE, FSRS_QUEUE, SchedulerSettings
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Scheduler:
                 rounds.cancel()
                 # The thread that asks Postgres is waited for at the end.
                 await asyncio.to_thread(self._database.cancel)
-                await asyncio.gather(rounds, return_exceptions=True)
+                await ended(rounds)
             else:
                 rounds.result()
         finally:

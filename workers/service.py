@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 EXIT_NOW = 128 + signal.SIGTERM
 
+# How long a task may take for its end before it is asked for once more.
+ASKED_AGAIN_SECONDS = 1.0
+
 
 class ServiceError(Exception):
     """The program cannot start; the message says why."""
@@ -58,6 +61,20 @@ async def stopped_before(work: Awaitable[Any], stop: Awaitable[Any]) -> bool:
         tasks[1].cancel()
         if tasks[0] is not work:
             tasks[0].cancel()
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks and wait until they have ended, whatever their outcome.
+
+    One that goes on is asked again: before Python 3.12 `asyncio.wait_for`, by which redis-py sends,
+    loses a cancellation that comes together with what it waited for.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=ASKED_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run(
