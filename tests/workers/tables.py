@@ -79,8 +79,13 @@ def add_actor(connection: psycopg.Connection, log_loss: float | None = None) -> 
     return actor
 
 
-def add_learner(connection: psycopg.Connection, reviews: int, seed: int = 1) -> UUID:
-    """Add an actor who forgets faster than the default parameters expect; return its id."""
+def add_learner(
+    connection: psycopg.Connection, reviews: int, seed: int = 1, start: datetime = START
+) -> UUID:
+    """Add an actor who forgets faster than the default parameters expect; return its id.
+
+    The reviews are of the 7 months from `start` on; 250 and more take longer.
+    """
     chance = random.Random(seed)
     actor = add_actor(connection)
     cards: list[UUID] = []
@@ -88,7 +93,7 @@ def add_learner(connection: psycopg.Connection, reviews: int, seed: int = 1) -> 
     while len(rows) < reviews:
         card = uuid4()
         cards.append(card)
-        at = START + timedelta(days=len(cards) // 5, seconds=len(cards))
+        at = start + timedelta(days=len(cards) // 5, seconds=len(cards))
         interval = 0.0
         for _ in range(min(8, reviews - len(rows))):
             recalled = chance.random() < 0.97 ** (interval * 1.5)

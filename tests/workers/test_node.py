@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from tests.node import install, node
 from tests.workers import tables
+from tests.workers.node_queue import NodeQueue, node_queue
 from tests.workers.programs import Producer, Program, Programs, wait_until
 from workers.queue_metrics import STATES
 
 FSRS = "fsrs-optimization"
-SOURCE = Path(__file__).parent / "node"
 
 pytestmark = pytest.mark.slow
-
-
-class NodeQueue:
-    """One queue as the application has it; see `node/queue.mjs`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def ask(self, **command: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        assert line, "the Node program ended"
-        return json.loads(line)
-
-    def counts(self) -> dict[str, int]:
-        return self.ask(counts=True)
-
-
-@contextmanager
-def node_queue(name: str, redis_url: str, log: Path) -> Iterator[NodeQueue]:
-    directory = install("queues", SOURCE)
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [str(node().node), "queue.mjs", name, "bull"],
-            cwd=directory,
-            env={**node().environment, "REDIS_URL": redis_url},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        yield NodeQueue(process)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def told(exporter: Program) -> dict[str, float]:

@@ -2,7 +2,7 @@
 // its own generator: for tests/kubernetes/operator/prometheus.yml, which the tests run. Not built by
 // `make tools`; by hand, when the PodMonitors or the version of the operator change:
 //
-//	.venv/bin/python -m tests.kubernetes.test_pod_monitors > tests/kubernetes/operator/request.json
+//	.venv/bin/python -m tests.kubernetes.pod_monitors > tests/kubernetes/operator/request.json
 //	cd tools/prometheus-operator
 //	go run . < ../../tests/kubernetes/operator/request.json > ../../tests/kubernetes/operator/prometheus.yml
 package main
