@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,8 +35,23 @@ AT = datetime(2024, 3, 5)  # noqa: DTZ001 -- the column has no time zone
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
+    """A primary on which somebody commits again and again, as an application does.
+
+    On an idle one the log of a transaction that is not committed reaches a replica only when the
+    server next notes what runs, every 15 seconds.
+    """
+    ended = threading.Event()
+
+    def commit() -> None:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while not ended.wait(0.1):
+                connection.execute("SELECT pg_current_xact_id()")
+
+    with running_postgres() as server, ThreadPoolExecutor(1) as thread:
+        committing = thread.submit(commit)
         yield server
+        ended.set()
+        committing.result()
 
 
 @pytest.fixture(scope="module")
