@@ -162,12 +162,15 @@ def test_no_job_is_lost_when_another_server_becomes_the_primary(
         # The replica has them: what it has not when the primary dies is lost with that.
         wait_until(lambda: cluster.client(0).execute_command("WAIT", 1, 1000) == 1)
         wait_until(lambda: producer.counts()["completed"] >= 5)
-        if killed:
-            cluster.servers[0].kill()
-        else:
-            sentinel = valkey.Valkey(port=cluster.sentinel_ports[0])
-            sentinel.execute_command("SENTINEL", "FAILOVER", PRIMARY)
-        wait_until(lambda: cluster.primary() == 1)
+        with connection.transaction():
+            # However long the change takes, jobs are left: they wait for the reviews' table.
+            connection.execute("LOCK TABLE review_logs IN ACCESS EXCLUSIVE MODE")
+            if killed:
+                cluster.servers[0].kill()
+            else:
+                sentinel = valkey.Valkey(port=cluster.sentinel_ports[0])
+                sentinel.execute_command("SENTINEL", "FAILOVER", PRIMARY)
+            wait_until(lambda: cluster.primary() == 1)
         assert cluster.client(1).llen(f"bull:{FSRS}:wait") > 0, "nothing was left to be done"
         after = Producer(f"redis://:{PASSWORD}@127.0.0.1:{cluster.ports[1]}/0", FSRS)
         wait_until(lambda: after.counts()["completed"] == JOBS, 60)
