@@ -112,17 +112,6 @@ def test_a_larger_instance_is_one_update(staging: Engine) -> None:
     staging.configure(settings("staging"))
 
 
-def test_another_major_version_replaces_the_parameter_group_and_not_the_database(
-    staging: Engine,
-) -> None:
-    staging.configure(settings("staging", database={"version": "19"}))
-    found = operations(staging.changes())
-    staging.configure(settings("staging"))
-    assert found[INSTANCE] == "update"
-    assert "replace" in found["platform-database ParameterGroup"]
-    assert set(found) == {INSTANCE, "platform-database ParameterGroup"}
-
-
 def test_a_rotated_password_reaches_the_user_and_replaces_nothing_that_holds_data(
     staging: Engine,
 ) -> None:
