@@ -41,8 +41,9 @@ lint: environment ## Check style and types
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pyright
 
+# The fast tests wait more than they compute: two files at a time, each process with its own servers.
 test: test-tools lint ## Check everything: style, types, fast tests, slow tests
-	@$(RUN) -m pytest -m "not slow"
+	@$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 	@$(RUN) -m pytest -m slow
 
 soak: test-tools ## The slow tests with larger counts (SOAK=10)
