@@ -19,7 +19,7 @@ import psycopg
 from workers import arrays, complexity
 from workers.complexity_definition import VERSION, Definition
 from workers.complexity_graph import Graph, medians_of_nodes, read_graph
-from workers.complexity_history import opinions, update_history
+from workers.complexity_history import opinions
 from workers.complexity_months import (
     EVERYBODY,
     ROWS_PER_STATEMENT,
@@ -135,7 +135,6 @@ def _finish(
 ) -> Result:
     with connection.transaction():
         tune(connection)
-        update_history(connection, definition)
         reviews, actors = _counts(connection)
         medians = _medians_of_cards(connection, definition)
         graph = graph_read.result()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from itertools import groupby
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,14 @@ MOST_LEFT_OUT = 0.25
 ROWS_AT_A_TIME = 64
 
 
-def update_history(connection: psycopg.Connection, definition: Definition) -> None:
-    """See to it that the history is that of its months as they are, and of most months."""
+def opinions(
+    connection: psycopg.Connection, definition: Definition
+) -> Iterator[tuple[Indices, Indices, Values]]:
+    """Yield card, actor and difficulty of every opinion, all on one card in the same block.
+
+    In a transaction, and to the end: where the history is not that of its months as they are, or
+    not of most months, it is written anew on the way.
+    """
     months = connection.execute(
         "SELECT month, summed.pairs, history.version, summed.version"
         " FROM workers.complexity_months AS summed"
@@ -45,18 +52,56 @@ def update_history(connection: psycopg.Connection, definition: Definition) -> No
     ).fetchall()
     valid = all(kept is None or kept == present for _, _, kept, present in months)
     pairs = {month: number for month, number, _, present in months if present is not None}
-    left_out = sum(pairs[month] for month, _, kept, _ in months if kept is None)
-    if valid and left_out <= MOST_LEFT_OUT * (sum(pairs.values()) - left_out):
-        return
-    # The newest month is the one that goes on changing.
-    within = sorted(pairs)[:-1]
-    connection.execute("TRUNCATE workers.complexity_history, workers.complexity_history_months")
-    for part, found in _parts(connection, within):
-        merged = _merged(found, definition.decay_per_day)
-        connection.execute(
-            "INSERT INTO workers.complexity_history (part, pairs) VALUES (%s, %b)",
-            [part, merged.astype(PAIR).tobytes()],
+    left_out = [month for month, _, kept, _ in months if kept is None]
+    outside = sum(pairs[month] for month in left_out)
+    if valid and outside <= MOST_LEFT_OUT * (sum(pairs.values()) - outside):
+        blocks = _with_history(connection, left_out, definition.decay_per_day)
+    else:
+        blocks = _with_new_history(connection, sorted(pairs), definition.decay_per_day)
+    for merged in blocks:
+        yield (
+            merged["card"].astype(np.int32),
+            merged["actor"].astype(np.int32),
+            merged["signal"].astype(np.float64) / merged["weight"],
         )
+
+
+def _with_history(
+    connection: psycopg.Connection, months: list[date], decay_per_day: float
+) -> Iterator[Pairs]:
+    """Yield each part's sums: those of the history and of these months."""
+    query = (
+        "SELECT part, NULL, pairs FROM workers.complexity_sums WHERE month = ANY (%s::date[])"
+        " UNION ALL SELECT part, NULL, pairs FROM workers.complexity_history ORDER BY part"
+    )
+    for _, rows in _parts(connection, query, [months]):
+        yield _merged([pairs for _, pairs in rows], decay_per_day)
+
+
+def _with_new_history(
+    connection: psycopg.Connection, months: list[date], decay_per_day: float
+) -> Iterator[Pairs]:
+    """Yield the same of all months, and make the history of all but the newest.
+
+    The newest is the one that goes on changing.
+    """
+    within = months[:-1]
+    connection.execute("TRUNCATE workers.complexity_history, workers.complexity_history_months")
+    query = (
+        "SELECT part, month, pairs FROM workers.complexity_sums WHERE month = ANY (%s::date[])"
+        " ORDER BY part"
+    )
+    for part, rows in _parts(connection, query, [months]):
+        newest = [pairs for month, pairs in rows if month == months[-1]]
+        history = [pairs for month, pairs in rows if month != months[-1]]
+        if history:
+            merged = _merged(history, decay_per_day)
+            connection.execute(
+                "INSERT INTO workers.complexity_history (part, pairs) VALUES (%s, %b)",
+                [part, merged.tobytes()],
+            )
+            history = [merged]
+        yield _merged(history + newest, decay_per_day) if newest else history[0]
     connection.execute(
         "INSERT INTO workers.complexity_history_months"
         " SELECT month, version FROM workers.complexity_months WHERE month = ANY (%s)",
@@ -64,48 +109,20 @@ def update_history(connection: psycopg.Connection, definition: Definition) -> No
     )
 
 
-def opinions(
-    connection: psycopg.Connection, definition: Definition
-) -> Iterator[tuple[Indices, Indices, Values]]:
-    """Yield card, actor and difficulty of every opinion, all on one card in the same block.
-
-    In a transaction, after `update_history`.
-    """
-    left_out = [
-        month
-        for (month,) in connection.execute(
-            "SELECT month FROM workers.complexity_months"
-            " EXCEPT SELECT month FROM workers.complexity_history_months"
-        )
-    ]
-    for _, found in _parts(connection, left_out, history=True):
-        pairs = _merged(found, definition.decay_per_day)
-        yield (
-            pairs["card"].astype(np.int32),
-            pairs["actor"].astype(np.int32),
-            pairs["signal"].astype(np.float64) / pairs["weight"],
-        )
-
-
 def _parts(
-    connection: psycopg.Connection, months: list[date], history: bool = False
-) -> Iterator[tuple[int, Pairs]]:
-    """Yield number and sums of each part, over these months and, if asked for, the history."""
+    connection: psycopg.Connection, query: LiteralString, parameters: list[Any]
+) -> Iterator[tuple[int, list[tuple[date | None, Pairs]]]]:
+    """Yield each part's number, and the months and sums of its rows, by a query that is sorted."""
     with connection.cursor("complexity_parts", binary=True) as cursor:
         cursor.itersize = ROWS_AT_A_TIME
-        cursor.execute(
-            "SELECT part, pairs FROM workers.complexity_sums WHERE month = ANY (%(months)s::date[])"
-            " UNION ALL SELECT part, pairs FROM workers.complexity_history WHERE %(history)s"
-            " ORDER BY part",
-            {"months": months, "history": history},
-        )
+        cursor.execute(query, parameters)
         for part, rows in groupby(cursor, key=lambda row: row[0]):
-            # numpy joins them in the byte order of this machine.
-            yield part, np.concatenate([np.frombuffer(row[1], PAIR) for row in rows])
+            yield part, [(month, np.frombuffer(pairs, PAIR)) for _, month, pairs in rows]
 
 
-def _merged(pairs: Pairs, decay_per_day: float) -> Pairs:
+def _merged(sums: list[Pairs], decay_per_day: float) -> Pairs:
     """Merge the sums of each card and actor, as of the newest day of theirs; ordered by both."""
+    pairs = np.concatenate(sums, dtype=PAIR)
     key = (pairs["card"].astype(np.int64) << 32) | pairs["actor"]
     order = np.argsort(key)
     pairs, key = pairs[order], key[order]
