@@ -110,7 +110,7 @@ class ControlPlane:
                 raise ControlPlaneError(f"{what} did not come within {_READY_SECONDS} s")
             time.sleep(0.05)
 
-    def start(self, name: str, *flags: str) -> None:
+    def start(self, name: str, *flags: str, **variables: str) -> None:
         """Start a program of the control plane; raise ControlPlaneError where it is missing."""
         program = TOOLS / "bin" / name
         found = str(program) if program.exists() else shutil.which(name)
@@ -125,7 +125,7 @@ class ControlPlane:
                 stderr=output,
                 cwd=self.directory,
                 # Nothing of the machine's own: no proxy, no configuration of a cluster.
-                env={"PATH": os.defpath, "HOME": str(self.directory)},
+                env={"PATH": os.defpath, "HOME": str(self.directory), **variables},
             )
         self.parts.append(Part(name, process, log))
 
@@ -271,4 +271,6 @@ def _start_controllers(plane: ControlPlane) -> None:
         "--secure-port=0",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
+        # Understood by what `make test-tools` builds; a release waits for ten seconds.
+        JOB_POD_FAILURE_BACK_OFF="1s",
     )
