@@ -168,6 +168,8 @@ def _store(
     sources: list[Source],
 ) -> None:
     """Put the sums away that the query `sums` makes."""
+    # Postgres cannot know how few parts there are, and would sort all pairs to pack them.
+    connection.execute("SET LOCAL enable_sort = off")
     store = statement("complexity_store").format(
         sums=sums,
         definition=definition_text(definition),
