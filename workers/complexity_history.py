@@ -85,14 +85,13 @@ def _with_new_history(
 
     The newest is the one that goes on changing.
     """
-    within = months[:-1]
     connection.execute("TRUNCATE workers.complexity_history, workers.complexity_history_months")
     query = (
         "SELECT part, month, pairs FROM workers.complexity_sums WHERE month = ANY (%s::date[])"
         " ORDER BY part"
     )
     for part, rows in _parts(connection, query, [months]):
-        newest = [pairs for month, pairs in rows if month == months[-1]]
+        sums = [pairs for month, pairs in rows if month == months[-1]]
         history = [pairs for month, pairs in rows if month != months[-1]]
         if history:
             merged = _merged(history, decay_per_day)
@@ -100,12 +99,12 @@ def _with_new_history(
                 "INSERT INTO workers.complexity_history (part, pairs) VALUES (%s, %b)",
                 [part, merged.tobytes()],
             )
-            history = [merged]
-        yield _merged(history + newest, decay_per_day) if newest else history[0]
+            sums.append(merged)
+        yield _merged(sums, decay_per_day)
     connection.execute(
         "INSERT INTO workers.complexity_history_months"
         " SELECT month, version FROM workers.complexity_months WHERE month = ANY (%s)",
-        [within],
+        [months[:-1]],
     )
 
 
