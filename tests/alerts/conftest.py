@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from alerts.configuration import (
 )
 from alerts.rule_file import read_rules, scaled
 from tests.alerts.monitoring_servers import (
+    ask_prometheus,
     get_json,
     running_alertmanager,
     running_prometheus,
@@ -56,9 +56,7 @@ class MonitoringStack:
 
     def has(self, query: str) -> bool:
         """Whether a query has a value in Prometheus."""
-        parameters = urllib.parse.urlencode({"query": query})
-        answer = get_json(f"{self.prometheus_url}/api/v1/query?{parameters}")
-        return bool(answer["data"]["result"])
+        return bool(ask_prometheus(self.prometheus_url, query))
 
     def state_in_alertmanager(self, alert: str) -> str | None:
         for entry in get_json(f"{self.alertmanager_url}/api/v2/alerts"):

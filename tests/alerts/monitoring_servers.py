@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def get_json(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=10) as response:
         return json.load(response)
+
+
+def ask_prometheus(url: str, query: str, **parameters: str) -> list[dict[str, Any]]:
+    """Return the series that answer a query, as Prometheus's API has them."""
+    encoded = urllib.parse.urlencode({"query": query, **parameters})
+    return get_json(f"{url}/api/v1/query?{encoded}")["data"]["result"]
 
 
 def wait_until(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from tests.alerts.conftest import MonitoringFactory
 from tests.alerts.monitoring_servers import (
     ROOT,
     Exposition,
+    ask_prometheus,
     exposing,
-    get_json,
     running,
     wait_until,
 )
@@ -56,9 +55,8 @@ def fsrs_worker(
     ready = f"http://127.0.0.1:{worker_port}/readyz"
     with running(command, tmp_path / "worker.log", ready, settings):
         query = 'bullmq_workers{queue="fsrs-optimization"} > 0'
-        parameters = urllib.parse.urlencode({"query": query})
-        url = f"{environment['PROMETHEUS_URL']}/api/v1/query?{parameters}"
-        wait_until("the worker is seen", lambda: get_json(url)["data"]["result"])
+        url = environment["PROMETHEUS_URL"]
+        wait_until("the worker is seen", lambda: ask_prometheus(url, query))
         yield
 
 

@@ -6,7 +6,6 @@ The whole local stack has such a test of its own; this one needs no Pulumi and n
 from __future__ import annotations
 
 import contextlib
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from alerts.configuration import (
 from alerts.render import write
 from dashboards.catalogue import dashboards
 from dashboards.queries import queries
-from tests.alerts.monitoring_servers import get_json, running_prometheus, wait_until
+from tests.alerts.monitoring_servers import ask_prometheus, running_prometheus, wait_until
 from tests.conftest import Tools
 from tests.servers import free_port
 from tests.workers import tables
@@ -40,11 +39,6 @@ SELECT 'review_logs'::text AS table_name, 'cutover'::text AS phase, 18::bigint A
     0::bigint AS changes_pending, 3::bigint AS months_ahead, NULL::bigint AS default_rows,
     now() AS updated_at
 """
-
-
-def ask(prometheus_url: str, query: str) -> list[dict[str, object]]:
-    parameters = urllib.parse.urlencode({"query": query})
-    return get_json(f"{prometheus_url}/api/v1/query?{parameters}")["data"]["result"]
 
 
 @pytest.fixture
@@ -73,8 +67,10 @@ def prometheus_url(
             wait_until(
                 "the jobs are done",
                 lambda: (
-                    ask(url, f"sum(fsrs_optimization_jobs_processed_total) >= {LEARNERS}")
-                    and ask(url, "cdc_calculation_job_duration_seconds_count >= 1")
+                    ask_prometheus(
+                        url, f"sum(fsrs_optimization_jobs_processed_total) >= {LEARNERS}"
+                    )
+                    and ask_prometheus(url, "cdc_calculation_job_duration_seconds_count >= 1")
                 ),
                 90,
             )
@@ -87,12 +83,12 @@ def test_every_query_finds_data_and_no_alert_but_the_watchdog_fires(prometheus_u
     def all_found() -> bool:
         # A rate needs two scrapes of its series, and a recording rule its next evaluation.
         waited_for.difference_update(
-            {entry for entry in waited_for if ask(prometheus_url, entry[1])}
+            {entry for entry in waited_for if ask_prometheus(prometheus_url, entry[1])}
         )
         return not waited_for
 
     with contextlib.suppress(TimeoutError):
         wait_until("every query finds data", all_found, 30)
     assert not waited_for
-    (alert,) = ask(prometheus_url, 'ALERTS{alertstate="firing"}')
+    (alert,) = ask_prometheus(prometheus_url, 'ALERTS{alertstate="firing"}')
     assert "Watchdog" in str(alert)

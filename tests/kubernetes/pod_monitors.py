@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import yaml
 
 from stacks.kubernetes.namespaces import APPLICATIONS, MONITORING
 from stacks.kubernetes.prometheus_resources import pod_monitor_spec
-from tests.alerts.monitoring_servers import get_json
+from tests.alerts.monitoring_servers import ask_prometheus
 from tests.kubernetes.control_plane import ControlPlane
 
 CONFIGURATION = Path(__file__).resolve().parent / "operator" / "prometheus.yml"
@@ -64,8 +63,7 @@ def configuration(plane: ControlPlane, namespace: str = APPLICATIONS) -> str:
 
 def ask(url: str, query: str) -> list[tuple[dict[str, str], float]]:
     """Return the series that answer a query, each with its value."""
-    parameters = urllib.parse.urlencode({"query": query})
-    result = get_json(f"{url}/api/v1/query?{parameters}")["data"]["result"]
+    result = ask_prometheus(url, query)
     return [(each["metric"], float(each["value"][1])) for each in result]
 
 

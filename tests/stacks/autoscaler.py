@@ -8,12 +8,11 @@ stabilisation and policies). Everything comes from the ScaledObject; nothing is 
 from __future__ import annotations
 
 import math
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.alerts.monitoring_servers import get_json
+from tests.alerts.monitoring_servers import ask_prometheus
 
 SYNC_SECONDS = 15
 TOLERANCE = 0.1
@@ -29,9 +28,8 @@ def ask(prometheus_url: str, trigger: Mapping[str, Any], time: float | None = No
     Raises NoAnswerError where nothing comes back and nothing is not nought.
     """
     metadata = trigger["metadata"]
-    parameters = {"query": metadata["query"], **({"time": str(time)} if time else {})}
-    url = f"{prometheus_url}/api/v1/query?{urllib.parse.urlencode(parameters)}"
-    result = get_json(url)["data"]["result"]
+    at = {"time": str(time)} if time else {}
+    result = ask_prometheus(prometheus_url, metadata["query"], **at)
     if not result:
         if metadata["ignoreNullValues"] == "true":
             return 0.0
