@@ -355,6 +355,11 @@ def running_rds(
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def access_key(authorization: str) -> str:
+    """Return the access key that a request's header says it was signed with."""
+    return authorization.partition("Credential=")[2].partition("/")[0]
+
+
 class SecretsManager(HttpStandIn):
     """AWS's Secrets Manager as far as it gives a secret, to requests that are signed."""
 
@@ -389,7 +394,7 @@ class SecretsManager(HttpStandIn):
                 "__type": "ResourceNotFoundException",
                 "Message": "Secrets Manager can't find the specified secret.",
             }
-        self.readers.append(authorization.partition("Credential=")[2].partition("/")[0])
+        self.readers.append(access_key(authorization))
         return 200, {"ARN": self.arn, "Name": "rds!db", "SecretString": self.text}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,15 +21,22 @@ class History:
     labels: dict[str, str]
     pods: dict[str, Object] = field(default_factory=dict[str, Object])
     """By name; those that are gone stay as they were at their end."""
-    fewest_ready: int = 1_000_000
+    fewest_ready: int = sys.maxsize
     """At any moment; a pod that is told to go does not count."""
     most: int = 0
     """Pods there at any moment but for those told to go."""
     errors: list[ApiError] = field(default_factory=list[ApiError])
     _staying: dict[str, Object] = field(default_factory=dict[str, Object])
 
-    def see(self, kind: str, pod: Object) -> None:
-        """Take up what happened to a pod."""
+    def see(self, *events: tuple[str, Object]) -> None:
+        """Take up what happened to pods, as of one moment."""
+        for kind, pod in events:
+            self._take(kind, pod)
+        ready = sum(is_ready(pod) for pod in self._staying.values())
+        self.fewest_ready = min(self.fewest_ready, ready)
+        self.most = max(self.most, len(self._staying))
+
+    def _take(self, kind: str, pod: Object) -> None:
         metadata = pod["metadata"]
         if not self.labels.items() <= metadata.get("labels", {}).items():
             return
@@ -38,12 +46,6 @@ class History:
             self._staying.pop(name, None)
         else:
             self._staying[name] = pod
-        self.count()
-
-    def count(self) -> None:
-        ready = sum(is_ready(pod) for pod in self._staying.values())
-        self.fewest_ready = min(self.fewest_ready, ready)
-        self.most = max(self.most, len(self._staying))
 
     def leaving(self) -> set[str]:
         """Return the names of those that are gone or going."""
@@ -61,20 +63,16 @@ def following(cluster: Cluster, **labels: str) -> Iterator[History]:
     history = History(labels)
     path = cluster.path("pods")
     listed = cluster.api.get(path)
-    for pod in listed["items"]:
-        history.see("ADDED", pod)
-    # Only when all are known is one that is not there missing.
-    history.fewest_ready = 1_000_000
-    history.count()
+    history.see(*(("ADDED", pod) for pod in listed["items"]))
     ended = threading.Event()
 
     def follow() -> None:
         version = listed["metadata"]["resourceVersion"]
         try:
             while not ended.is_set():
-                for kind, pod in cluster.api.watch(path, version, _WATCH_SECONDS):
-                    version = pod["metadata"]["resourceVersion"]
-                    history.see(kind, pod)
+                for event in cluster.api.watch(path, version, _WATCH_SECONDS):
+                    version = event[1]["metadata"]["resourceVersion"]
+                    history.see(event)
         except ApiError as error:
             history.errors.append(error)
 

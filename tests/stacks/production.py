@@ -29,7 +29,7 @@ from tests.kubernetes.objects import Cluster, states
 from tests.kubernetes.pods import Tempo
 from tests.kubernetes.rds import running_database, running_replica
 from tests.kubernetes.valkey import Queue, running_queue
-from tests.rds import REGION, Rds, SecretsManager
+from tests.rds import REGION, Rds, SecretsManager, access_key
 from tests.stacks import whole
 from tests.stacks.aws.kinds.cloud import ACCOUNT
 from tests.stacks.aws.kinds.rds import resource_id
@@ -135,16 +135,14 @@ class _MasterSecret(SecretsManager):
     def __init__(self, text: str, access: _Access) -> None:
         super().__init__(text)
         self._access = access
-        self.refused: list[str] = []
-        """The IAM roles that may not, in order."""
 
     def answer(
         self, target: str, authorization: str | None, request: dict[str, str]
     ) -> tuple[int, dict[str, str]]:
-        key = (authorization or "").partition("Credential=")[2].partition("/")[0]
+        key = access_key(authorization or "")
         if not self._access.may_read(key, request["SecretId"]):
-            self.refused.append(self._access.role_of(key))
-            message = f"{self.refused[-1] or 'nobody'} may not read {request['SecretId']}"
+            role = self._access.role_of(key) or "nobody"
+            message = f"{role} may not read {request['SecretId']}"
             return 400, {"__type": "AccessDeniedException", "Message": message}
         self.arn = request["SecretId"]
         return super().answer(target, authorization, request)

@@ -25,6 +25,7 @@ from stacks.aws.database import ADMINISTRATOR, DATABASE
 from stacks.aws.platform import ROLES, STEP_IDENTITY
 from stacks.kubernetes.namespaces import APPLICATIONS
 from tests.kubernetes.objects import is_ready, wait_for
+from tests.kubernetes.pod_monitors import SERVICES
 from tests.kubernetes.rds import PORT
 from tests.migrations.databases import background
 from tests.migrations.partition import application
@@ -33,7 +34,6 @@ from tests.stacks.production import Production
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SERVICES = ("complexity", "exporter", "fsrs-optimization", "scheduler")
 OWNER = "application"
 ROWS, DAYS = 60_000, 420
 WITHOUT_CLUSTER = ("--exclude", "**::platform-kubernetes", "--exclude-dependents")
