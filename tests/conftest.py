@@ -28,6 +28,14 @@ def database_url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
+@pytest.fixture
+def unseeing_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The same, but the role may not see what others do."""
+    name, url = postgres_server.create_database(sees_statistics=False)
+    yield url
+    postgres_server.drop_database(name)
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     with running_valkey() as server:

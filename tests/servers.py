@@ -120,8 +120,12 @@ class PostgresServer:
         """Stop the server; mode `immediate` is a crash: recovery at the next start."""
         self._run("pg_ctl", "-D", str(self.data_directory), "-w", "-m", mode, "stop")
 
-    def create_database(self) -> tuple[str, str]:
-        """Create a database with a plain role that owns it; return its name and URL."""
+    def create_database(self, sees_statistics: bool = True) -> tuple[str, str]:
+        """Create a database and a role that owns it; return its name and URL.
+
+        The role may do no more than that, but see what other sessions do, as `migrations roles`
+        lets the steps' role; not with `sees_statistics` false.
+        """
         name = f"test_{secrets.token_hex(6)}"
         password = secrets.token_urlsafe(16)
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -131,6 +135,10 @@ class PostgresServer:
             connection.execute(
                 sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name))
             )
+            if sees_statistics:
+                connection.execute(
+                    sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(name))
+                )
         return name, self.url_for(name, name, password)
 
     def drop_database(self, name: str) -> None:

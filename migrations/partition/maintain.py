@@ -8,7 +8,7 @@ from datetime import date
 import psycopg
 from psycopg import sql
 
-from migrations.partition import bookkeeping, calendar, definitions
+from migrations.partition import bookkeeping, calendar, definitions, descriptors
 from migrations.partition.backfill import backfill_added
 from migrations.partition.bookkeeping import Record
 from migrations.partition.catalogue import Table, read_table
@@ -21,6 +21,9 @@ from migrations.partition.locks import in_short_transaction
 from migrations.partition.partitions import Partition, partitions
 from migrations.partition.phases import Phase
 from migrations.partition.statements import names_list, template
+
+_PATIENCE_SECONDS = 30.0
+"""How long to wait for the transactions that may know less partitions than there are."""
 
 
 @dataclass
@@ -145,6 +148,13 @@ def _after_cutover(engine: Engine, record: Record, table: Table, report: _Report
         if moved is not None:
             report.created.append(month)
             report.moved_rows += moved
+    if report.created:
+        left = descriptors.refresh(engine, engine.names.live, record.id, _PATIENCE_SECONDS)
+        if left:
+            report.notes.append(
+                "sessions that may not know the new months before their transactions end, and the"
+                f" next months come: pids {', '.join(map(str, left))}"
+            )
 
 
 def _reconcile(engine: Engine, record: Record, table: Table, report: _Report) -> None:

@@ -49,7 +49,10 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "drain_delete",
         "drain_insert",
         "backfill_live",
-        "-- The triggers of sync look which months are live; once all are, they begin with:",
+        "-- The triggers of sync look which months are live; once all are, every session that may",
+        "-- know less partitions than there are learns of them:",
+        "refresh_descriptors",
+        "-- Then the triggers begin with:",
         "sync_first_mirror",
     ),
     Phase.VERIFY: (
@@ -156,9 +159,12 @@ def in_place(
     operation: str,
     parts: dict[str, sql.Composable],
     assignments: sql.Composable | None,
-    condition: sql.Composable = ALWAYS,
+    condition: sql.Composable | None = None,
 ) -> sql.Composed:
     """Return the statement that mirrors a statement's rows as the transition tables have them.
+
+    In the direction `forward` it goes by the one partition that was found; with a `condition`, by
+    the new table, for the rows of which it holds.
 
     `parts` has the template's `copy`, `columns` and `unique`, and for a deletion what its own
     takes; `assignments` are what an update sets, None where the copy has nothing to set. In the
@@ -173,7 +179,9 @@ def in_place(
         )
     elif operation == "insert" and direction == "reverse":
         on_conflict = sql.SQL("")
-    return template("mirror_rows", **parts, condition=condition, on_conflict=on_conflict)
+    if direction == "forward" and condition is None:
+        return template("forward_rows_in_place", **parts, on_conflict=on_conflict)
+    return template("mirror_rows", **parts, condition=condition or ALWAYS, on_conflict=on_conflict)
 
 
 def phase_sql(spec: Spec, phase: Phase) -> str:
@@ -212,7 +220,7 @@ def _placeholders(
         "first": sql.SQL("<first block>"),
         "end": sql.SQL("<block after the last>"),
         "in_months": sql.SQL("<months that are loaded>"),
-        "schema": sql.Identifier(names.schema),
+        "schema": sql.Literal(names.schema),
         "log": names.log,
         "key": key,
         "primary_key": primary_key,
@@ -231,7 +239,8 @@ def _placeholders(
         "generation": sql.SQL("<number of the sync>"),
         "lock_month": sql.SQL("<number of the month>"),
         "table_id": sql.SQL("<number of the table>"),
-        "relation": names.live,
+        "relation": names.partitioned if entry == "refresh_descriptors" else names.live,
+        "target": sql.SQL("<as it is>"),
         "range": sql.SQL("<range of ctid>"),
         "original": names.live,
         "copy": names.partitioned,

@@ -10,11 +10,11 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from migrations.partition import bookkeeping, calendar, definitions
+from migrations.partition import bookkeeping, calendar, definitions, descriptors
 from migrations.partition.bookkeeping import Record
 from migrations.partition.catalogue import Table, read_table
 from migrations.partition.engine import Engine, Outcome
-from migrations.partition.errors import Refused
+from migrations.partition.errors import LockStarved, Refused
 from migrations.partition.locks import in_short_transaction, month_class
 from migrations.partition.names import Names
 from migrations.partition.phases import Phase
@@ -100,8 +100,7 @@ def create_forward_functions(
             "lock_class": sql.Literal(month_class(record.id)),
             "table_id": sql.Literal(record.id),
             "generation": sql.Literal(record.generation),
-            "schema": sql.Identifier(names.schema),
-            "partitioned": names.partitioned,
+            "schema": sql.Literal(names.schema),
             "live": names.live,
             "log": names.log,
             "columns": names_list(table.stored_columns),
@@ -140,7 +139,8 @@ def shorten(engine: Engine, record: Record, table: Table) -> None:
     """Let the triggers look no more which months are live, if all are.
 
     They must not while a snapshot is older than what was copied: to its owner the copied rows are
-    not there. Nor where this role may not see the transactions of others.
+    not there. Nor where this role may not see the transactions of others, nor while a session may
+    know less partitions than there are.
     """
     connection = engine.connection
     months = bookkeeping.months(connection, record.id)
@@ -157,6 +157,12 @@ def shorten(engine: Engine, record: Record, table: Table) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
+    patience = max(0.0, deadline - time.monotonic())
+    try:
+        if descriptors.refresh(engine, engine.names.partitioned, record.id, patience):
+            return
+    except LockStarved:
+        return
     live = (known[0], calendar.plus(known[-1], 1))
     with connection.transaction():
         create_forward_functions(engine, connection, record, table, live)

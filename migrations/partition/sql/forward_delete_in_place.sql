@@ -1,3 +1,3 @@
-EXECUTE format($delete$
-                DELETE FROM {schema}.%I WHERE ({primary_key}) IN (SELECT {primary_key} FROM old_rows)
-                $delete$, whole.partition_name)
+EXECUTE format('DELETE FROM %I.%I', {schema}, whole.partition_name) || $delete$
+                WHERE ({primary_key}) IN (SELECT {primary_key} FROM old_rows)
+                $delete$

@@ -1,6 +1,7 @@
 -- Mirrors one {operation} statement. Months that are live get the rows at once; the keys of all
 -- others go to the change log. A writer whose snapshot is older than a month's going live sees it as
--- not live, rightly: it does not see the copied rows.
+-- not live, rightly: it does not see the copied rows. Rows go to the month's partition by its name:
+-- a session may know less partitions of the new table than there are (descriptors.py).
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings}
@@ -70,17 +71,19 @@ BEGIN
         END IF;
         IF partition_of_month IS NOT NULL THEN
             IF TG_OP <> 'INSERT' THEN
-                EXECUTE format($delete$
-                    DELETE FROM {schema}.%I WHERE ({primary_key}) IN (
+                EXECUTE format('DELETE FROM %I.%I', {schema}, partition_of_month) || $delete$
+                    WHERE ({primary_key}) IN (
                         SELECT {primary_key} FROM ({touched_rows}) AS rows
                         WHERE {key} >= $1 AND {key} < $1 + interval '1 month')
-                    $delete$, partition_of_month) USING touched.month;
+                    $delete$ USING touched.month;
             END IF;
-            INSERT INTO {partitioned} ({columns}) OVERRIDING SYSTEM VALUE
-            SELECT {columns} FROM {live}
-            WHERE ({primary_key}) IN (SELECT {primary_key} FROM ({touched_rows}) AS rows)
-                AND {key} >= touched.month AND {key} < touched.month + interval '1 month'
-            ON CONFLICT DO NOTHING;
+            EXECUTE format('INSERT INTO %I.%I', {schema}, partition_of_month) || $insert$
+                ({columns}) OVERRIDING SYSTEM VALUE
+                SELECT {columns} FROM {live}
+                WHERE ({primary_key}) IN (SELECT {primary_key} FROM ({touched_rows}) AS rows)
+                    AND {key} >= $1 AND {key} < $1 + interval '1 month'
+                ON CONFLICT DO NOTHING
+                $insert$ USING touched.month;
             GET DIAGNOSTICS stored = ROW_COUNT;
             -- Fewer: a row of a change still in the log was in the way. Draining settles it.
             CONTINUE WHEN stored = touched.rows;

@@ -165,8 +165,12 @@ def _sleep(connection: psycopg.Connection) -> None:
 
 @pytest.mark.slow
 def test_backfill_holds_back_while_a_standby_is_behind(
-    url: str, postgres_server: PostgresServer
+    unseeing_database_url: str, postgres_server: PostgresServer
 ) -> None:
+    url = unseeing_database_url
+    application.create(url)
+    with engine(url) as work:
+        run(work, Phase.SYNC)
     with (
         standby_of(postgres_server) as standby,
         engine(url, max_lag_bytes=200_000) as work,
