@@ -116,7 +116,7 @@ def _install_trigger(connection: psycopg.Connection) -> None:
         except errors.InsufficientPrivilege as error:
             logger.warning(
                 "changed reviews are not noted, so all are read every time: %s; let the owner of"
-                " review_logs run workers/sql/review_changes.sql",
+                " review_logs run `python -m workers install`",
                 error.diag.message_primary,
             )
             return

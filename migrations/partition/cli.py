@@ -77,6 +77,9 @@ DiskOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Drop the old table, held or different as it may be.")
 ]
+RepairOption = Annotated[
+    bool, typer.Option("--repair", help="Mend the rows that differ, and compare again.")
+]
 
 SPEC = Path("migrations/review_logs.toml")
 
@@ -213,9 +216,7 @@ def verify(
     lock_timeout: TimeoutOption = 500,
     attempts: AttemptsOption = 60,
     jobs: JobsOption = 2,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Mend the rows that differ, and compare again.")
-    ] = False,
+    repair: RepairOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare both tables, row for row, while they are in use; list the keys that differ."""
@@ -256,12 +257,13 @@ def run(
     lock_timeout: TimeoutOption = 500,
     attempts: AttemptsOption = 60,
     jobs: JobsOption = 2,
+    repair: RepairOption = False,
     hold: HoldOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Do all phases in order, as far as told."""
-    options = Options(lock_timeout, attempts, jobs, _duration(hold), force)
+    options = Options(lock_timeout, attempts, jobs, _duration(hold), force, repair=repair)
     _run("run", lambda engine: runs.run(engine, until), spec, options, as_json)
 
 

@@ -254,15 +254,18 @@ class Database(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.durable,
-                depends_on=[self._monitoring_attachment, *self._declare_logs(identifier)],
+                depends_on=[
+                    self._monitoring_attachment,
+                    *self._declare_logs(self._name, identifier),
+                ],
             ),
         )
 
-    def _declare_logs(self, identifier: pulumi.Output[str]) -> list[pulumi.Resource]:
+    def _declare_logs(self, name: str, identifier: pulumi.Output[str]) -> list[pulumi.Resource]:
         """Declare the groups that RDS would make itself, without a key and kept for ever."""
         return [
             cloudwatch.LogGroup(
-                f"{self._name}-{log}-log",
+                f"{name}-{log}-log",
                 name=pulumi.Output.concat("/aws/rds/instance/", identifier, f"/{log}"),
                 retention_in_days=self._args.log_days,
                 kms_key_id=self._args.logs_key_arn,
@@ -274,8 +277,11 @@ class Database(pulumi.ComponentResource):
     def _declare_replica(self, instance_class: str) -> rds.Instance:
         """Declare a replica for long reads; protected, for a destroy would take it first."""
         args = self._args
+        name = f"{self._name}-replica"
+        identifier = pulumi.Output.concat(self._primary.identifier, "-replica")
         return rds.Instance(
-            f"{self._name}-replica",
+            name,
+            identifier=identifier,
             replicate_source_db=self._primary.identifier,
             instance_class=instance_class,
             auto_minor_version_upgrade=True,
@@ -297,5 +303,10 @@ class Database(pulumi.ComponentResource):
             performance_insights_enabled=True,
             performance_insights_kms_key_id=args.key_arn,
             performance_insights_retention_period=7,
-            opts=pulumi.ResourceOptions(parent=self, protect=args.durable),
+            enabled_cloudwatch_logs_exports=list(LOGS),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=args.durable,
+                depends_on=self._declare_logs(name, identifier),
+            ),
         )

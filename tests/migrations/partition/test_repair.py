@@ -91,6 +91,20 @@ def test_repair_goes_on_beside_writers(database_url: str, phase: Phase, other: s
             assert not differences(connection, "review_logs", "review_logs_retired")
 
 
+def test_a_run_mends_what_differs_before_it_goes_on(database_url: str, tmp_path: Path) -> None:
+    application.create(database_url, rows=300)
+    spec = f"--spec={application.write_spec(tmp_path / 'spec.toml')}"
+    with engine(database_url) as work:
+        run(work, Phase.BACKFILL)
+    damage(database_url, "review_logs_partitioned")
+    code, result, _ = application.run(database_url, "run", spec)
+    assert (code, "differ" in result["message"]) == (1, True)
+    code, result, shown = application.run(database_url, "run", spec, "--repair")
+    assert code == 0, shown
+    with psycopg.connect(database_url) as connection:
+        assert differences(connection, "review_logs", "review_logs_retired") == []
+
+
 def test_without_repair_nothing_is_mended(database_url: str) -> None:
     application.create(database_url, rows=200)
     with engine(database_url) as work, psycopg.connect(database_url, autocommit=True) as connection:
