@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -363,12 +364,66 @@ def _writers_run(url: str, seconds: float, reads: float) -> list[str]:
     ]
 
 
+@app.command()
+def rates(
+    rows: RowsOption = 2_000_000,
+    seconds: SecondsOption = 5,
+    rounds: RoundsOption = 12,
+) -> None:
+    """Run pgbench's writers in turns on a plain table, a logged and a mirrored one.
+
+    What the machine does meanwhile, which changes rates by half from minute to minute, meets all.
+    """
+    found: dict[str, list[float]] = {"plain": [], "logged": [], "mirrored": []}
+    with server.embedded() as running, ExitStack() as stack:
+        _say(f"creating {rows:,} rows")
+        server.create_source(running, SOURCE, rows, foreign_keys=True)
+        urls = {
+            name: stack.enter_context(server.fresh_copy(running, SOURCE, name)) for name in found
+        }
+        contenders.run_phases(urls["logged"], Phase.PREPARE, Phase.SYNC)
+        contenders.run_phases(
+            urls["mirrored"], Phase.PREPARE, Phase.SYNC, Phase.BACKFILL, Phase.VERIFY
+        )
+        for number in range(rounds):
+            for name in list(found)[:: -1 if number % 2 else 1]:
+                with pgbench.writers(urls[name]) as writing:
+                    time.sleep(1)
+                    began = time.time()
+                    time.sleep(seconds)
+                    ended = time.time()
+                found[name].append(pgbench.rate(writing.writes, began, ended))
+            _say(f"{number + 1}: " + ", ".join(f"{n} {r[-1]:,.0f}" for n, r in found.items()))
+        machine = server.machine(running)
+    plain = found["plain"]
+    shares = {
+        name: [rate / other for rate, other in zip(measured, plain, strict=True)]
+        for name, measured in found.items()
+    }
+    _table(
+        "Writers in turns",
+        ["table", "writes/s, median", "of plain in the same turn, median", "quartiles", "wanted"],
+        [
+            [
+                name,
+                f"{statistics.median(measured):,.0f}",
+                f"{statistics.median(shares[name]):.2f}",
+                " to ".join(f"{value:.2f}" for value in statistics.quantiles(shares[name])[::2]),
+                "" if name == "plain" else _verdict(statistics.median(shares[name]), 0.7),
+            ]
+            for name, measured in found.items()
+        ],
+        [f"{rounds} turns of {seconds} s each, {rows:,} rows, {machine}."],
+    )
+
+
 @app.command(name="all")
 def everything(rounds: RoundsOption = 3) -> None:
     """Run all of them, one after the other: half an hour."""
     backfill(rounds=rounds)
     partman(rounds=rounds)
     writers()
+    rates()
     growth()
 
 

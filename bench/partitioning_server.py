@@ -104,9 +104,9 @@ def create_source(
 
 
 @contextlib.contextmanager
-def fresh_copy(server: PostgresServer, source: str) -> Iterator[str]:
+def fresh_copy(server: PostgresServer, source: str, name: str = "copy") -> Iterator[str]:
     """Copy a database, flush everything to disk, and yield the copy's URL; drop it afterwards."""
-    copy = sql.Identifier(f"{source}_copy")
+    copy = sql.Identifier(f"{source}_{name}")
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(copy))
         connection.execute(
@@ -114,7 +114,7 @@ def fresh_copy(server: PostgresServer, source: str) -> Iterator[str]:
                 copy, sql.Identifier(source)
             )
         )
-        url = database_url(server, f"{source}_copy")
+        url = database_url(server, f"{source}_{name}")
         with psycopg.connect(url, autocommit=True) as warm:
             warm.execute("SELECT count(*), max(pg_column_size(review_logs)) FROM review_logs")
         os.sync()

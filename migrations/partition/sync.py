@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import date
 from typing import Literal
 
 import psycopg
 from psycopg import sql
 
 from migrations.partition import bookkeeping, calendar, definitions, descriptors
-from migrations.partition.bookkeeping import Record
+from migrations.partition.bookkeeping import Month, Record
 from migrations.partition.catalogue import Table, read_table
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import LockStarved, Refused
 from migrations.partition.locks import in_short_transaction, month_class
+from migrations.partition.mirror import row_first, rows_first
 from migrations.partition.names import Names
 from migrations.partition.phases import Phase
 from migrations.partition.plan import same_shape
@@ -75,12 +75,12 @@ def create_forward_functions(
     connection: psycopg.Connection,
     record: Record,
     table: Table,
-    live: Literal["none", "some"] | tuple[date, date] = "some",
+    live: Literal["none", "some"] | list[Month] = "some",
 ) -> None:
     """Create the trigger functions that mirror the old table into the new one.
 
-    `live` is what every writer may know of the months: that none is live, or all from a first one
-    to before a last one. With `some` each statement looks.
+    `live` is what every writer may know of the months: that none is live, or all of these, which
+    follow each other. With `some` each statement looks.
     """
     names = engine.names
     unique = _whole_key(table, engine.spec.key)
@@ -109,7 +109,7 @@ def create_forward_functions(
         connection.execute(
             template(
                 "sync_function",
-                first=_first(operation, parts, assigned, live),
+                first=_first(engine, table, operation, parts, live),
                 in_place=in_place("forward", operation, parts, assigned),
                 **parts,
             )
@@ -118,21 +118,30 @@ def create_forward_functions(
 
 
 def _first(
+    engine: Engine,
+    table: Table,
     operation: str,
     parts: dict[str, sql.Composable],
-    assigned: sql.Composable | None,
-    live: Literal["none", "some"] | tuple[date, date],
+    live: Literal["none", "some"] | list[Month],
 ) -> sql.Composable:
     """Return what a trigger function tries first: the short way, where the months are known."""
     if live == "none":
         return template("sync_first_log", **parts)
-    if live == "some" or operation == "delete" or parts["is_in_place"] == NEVER:
+    if live == "some" or parts["is_in_place"] == NEVER:
         return sql.SQL("-- Some months are live.")
-    lower, upper = (sql.Literal(month.isoformat()) for month in live)
-    condition = template("sync_first_condition", **parts, lower=lower, upper=upper)
-    return template(
-        "sync_first_mirror", in_place=in_place("forward", operation, parts, assigned, condition)
-    )
+    unique = _whole_key(table, engine.spec.key)
+    upper = calendar.plus(live[-1].month, 1)
+    tried: list[sql.Composable] = []
+    if operation != "insert":
+        partitions = [(month.month, engine.names.partition(month.partition_name)) for month in live]
+        assigned = _assigned(table, unique)
+        lock_class = parts["lock_class"]
+        tried.append(
+            row_first(operation, engine.spec.key, unique, assigned, lock_class, partitions, upper)
+        )
+    if operation != "delete":
+        tried.append(rows_first(operation, parts, assignments(table, unique), live[0].month, upper))
+    return sql.SQL("\n    ").join(tried)
 
 
 def shorten(engine: Engine, record: Record, table: Table) -> None:
@@ -163,9 +172,8 @@ def shorten(engine: Engine, record: Record, table: Table) -> None:
             return
     except LockStarved:
         return
-    live = (known[0], calendar.plus(known[-1], 1))
     with connection.transaction():
-        create_forward_functions(engine, connection, record, table, live)
+        create_forward_functions(engine, connection, record, table, months)
 
 
 def touched(operation: str, table: Table, key: str) -> sql.Composable:
@@ -204,11 +212,16 @@ def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composab
     return in_place_condition(names_list(unique))
 
 
-def assignments(table: Table, unique: list[str]) -> sql.Composable | None:
-    """Return what an update sets in the copy's rows, None where there is nothing to set."""
+def _assigned(table: Table, unique: list[str]) -> list[str]:
+    """Return the columns that an update sets in the copy's rows."""
     # GENERATED ALWAYS AS IDENTITY cannot be updated, so it has not changed either.
     fixed = {column.name for column in table.columns if column.identity == "a"}
-    assigned = [column for column in table.stored_columns if column not in {*unique, *fixed}]
+    return [column for column in table.stored_columns if column not in {*unique, *fixed}]
+
+
+def assignments(table: Table, unique: list[str]) -> sql.Composable | None:
+    """Return what an update sets in the copy's rows, None where there is nothing to set."""
+    assigned = _assigned(table, unique)
     if not assigned:
         return None
     return sql.SQL(", ").join(

@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings}
 AS $body$
+#variable_conflict use_column
 DECLARE
     moment text := extract(epoch FROM statement_timestamp())::text;
     rows bigint;

@@ -2,7 +2,10 @@
     IF current_setting('partitioning.statement', true) IS DISTINCT FROM moment THEN
         {in_place};
         GET DIAGNOSTICS stored = ROW_COUNT;
-        IF stored = (SELECT count(*) FROM new_rows) THEN
+        -- Half of what count(*) costs.
+        PERFORM FROM new_rows;
+        GET DIAGNOSTICS given = ROW_COUNT;
+        IF stored = given THEN
             IF stored > 0 THEN
                 moment := set_config('partitioning.statement', moment, true);
             END IF;

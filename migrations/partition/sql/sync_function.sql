@@ -6,9 +6,12 @@ CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings}
 AS $body$
+#variable_conflict use_column
 DECLARE
     whole record;
     touched record;
+    one record;
+    given bigint := 0;
     moment text := extract(epoch FROM statement_timestamp())::text;
     planner text[];
     partition_of_month text;

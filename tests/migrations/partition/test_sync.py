@@ -151,6 +151,38 @@ def test_both_tables_are_in_step_whatever_changes_rows_in_the_middle_of_a_statem
         assert found == [(0,), (0,)]
 
 
+def test_columns_may_be_named_like_what_the_triggers_call_their_own(database_url: str) -> None:
+    spec = Spec(table="public.odd", key="moment", interval="month")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            'CREATE TABLE odd ("given" integer PRIMARY KEY, moment timestamp NOT NULL,'
+            ' one integer, whole text, touched text, stored text, rows integer, "100%I" integer)'
+        )
+
+        def write(first: int) -> None:
+            connection.execute(
+                "INSERT INTO odd SELECT g, now(), g, g, g, g, g, g FROM generate_series(%s::int, %s::int) g",
+                [first, first + 9],
+            )
+            for given in range(first, first + 3):
+                connection.execute('UPDATE odd SET "100%%I" = -1 WHERE given = %s', [given])
+            connection.execute("UPDATE odd SET one = -1 WHERE given >= %s", [first + 5])
+            connection.execute(
+                "UPDATE odd SET moment = moment - interval '32 days' WHERE given = %s", [first + 6]
+            )
+            connection.execute("DELETE FROM odd WHERE given = %s", [first])
+            connection.execute("DELETE FROM odd WHERE given >= %s", [first + 8])
+
+        write(1)
+        for number, phase in enumerate((Phase.SYNC, Phase.BACKFILL, Phase.CUTOVER), 2):
+            with engine(database_url, spec) as work:
+                run(work, phase)
+            write(10 * number)
+        with engine(database_url, spec) as work:
+            run(work, Phase.RETIRE)
+        assert connection.execute("SELECT count(*) FROM odd").fetchone() == (28,)
+
+
 def test_once_all_months_are_live_a_row_is_mirrored_by_its_own_statement(database_url: str) -> None:
     application.create(database_url, rows=300, days=90)
     with psycopg.connect(database_url, autocommit=True) as connection:
