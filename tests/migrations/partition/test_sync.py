@@ -161,7 +161,8 @@ def test_columns_may_be_named_like_what_the_triggers_call_their_own(database_url
 
         def write(first: int) -> None:
             connection.execute(
-                "INSERT INTO odd SELECT g, now(), g, g, g, g, g, g FROM generate_series(%s::int, %s::int) g",
+                "INSERT INTO odd SELECT g, now(), g, g, g, g, g, g"
+                " FROM generate_series(%s::integer, %s::integer) AS g",
                 [first, first + 9],
             )
             for given in range(first, first + 3):
