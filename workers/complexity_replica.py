@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from connections import authentication
+from workers.complexity_sessions import another_session
 from workers.database import CONNECTION_OPTIONS
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection) -> None:
     row = primary.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     position = row[0] if row else None
     deadline = time.monotonic() + LAG_SECONDS
+    flushed = False
     while True:
         # No replica, and no position, once it was promoted: then it goes its own way.
         row = replica.execute(
@@ -88,6 +90,11 @@ def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection) -> None:
             return
         if time.monotonic() > deadline:
             raise _UnsuitableError(f"it is more than {LAG_SECONDS:g} s behind")
+        if not flushed:
+            # What is not committed is sent only when something that is comes after it.
+            with another_session(primary) as session:
+                session.execute("SELECT pg_logical_emit_message(true, 'workers', '')")
+            flushed = True
         time.sleep(POLL_SECONDS)
 
 

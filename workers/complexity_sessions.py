@@ -40,7 +40,7 @@ class Sessions:
         opened = 1
         while opened < count:
             try:
-                self._free.put(self._stack.enter_context(_another(connection)))
+                self._free.put(self._stack.enter_context(another_session(connection)))
             except psycopg.OperationalError as error:
                 logger.warning("going on with %d connections: %s", opened, str(error).strip())
                 break
@@ -73,7 +73,7 @@ class Sessions:
         self._stack.close()
 
 
-def _another(connection: psycopg.Connection) -> psycopg.Connection:
+def another_session(connection: psycopg.Connection) -> psycopg.Connection:
     """Open a session in autocommit to where `connection` leads, with its settings."""
     url = connection.info.dsn  # without the password
     options: dict[str, Any] = {
@@ -81,8 +81,8 @@ def _another(connection: psycopg.Connection) -> psycopg.Connection:
         "password": connection.info.password,
         **authentication.parameters(url),
     }
-    another = psycopg.connect(url, autocommit=True, **options)
+    session = psycopg.connect(url, autocommit=True, **options)
     for name in SETTINGS:
         row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
-        another.execute("SELECT set_config(%s, %s, false)", [name, row[0] if row else ""])
-    return another
+        session.execute("SELECT set_config(%s, %s, false)", [name, row[0] if row else ""])
+    return session

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,23 +34,8 @@ AT = datetime(2024, 3, 5)  # noqa: DTZ001 -- the column has no time zone
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[PostgresServer]:
-    """A primary on which somebody commits again and again, as an application does.
-
-    On an idle one the log of a transaction that is not committed reaches a replica only when the
-    server next notes what runs, every 15 seconds.
-    """
-    ended = threading.Event()
-
-    def commit() -> None:
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            while not ended.wait(0.1):
-                connection.execute("SELECT pg_current_xact_id()")
-
-    with running_postgres() as server, ThreadPoolExecutor(1) as thread:
-        committing = thread.submit(commit)
+    with running_postgres() as server:
         yield server
-        ended.set()
-        committing.result()
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +68,15 @@ def replica(primary: PostgresServer) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database(primary: PostgresServer) -> Iterator[str]:
+def database(primary: PostgresServer, replica: PostgresServer) -> Iterator[str]:
+    """A fresh database that is on the replica too."""
     name, url = primary.create_database()
+    with psycopg.connect(replica.url, autocommit=True) as standby:
+        wait_until(
+            lambda: (
+                standby.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount == 1
+            )
+        )
     yield url
     primary.drop_database(name)
 
