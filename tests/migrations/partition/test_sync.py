@@ -198,6 +198,9 @@ def test_once_all_months_are_live_a_row_is_mirrored_by_its_own_statement(databas
                 [],
             ),
             ("DELETE FROM review_logs WHERE elapsed_time = -1", []),
+            ("UPDATE review_logs SET rating = 2 WHERE false", []),
+            ("DELETE FROM review_logs WHERE false", []),
+            (ONE + " WHERE false", [1, -1]),
         ]
         for statement, parameters in write_statements:
             connection.execute(statement, parameters)
