@@ -17,6 +17,7 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -38,6 +39,20 @@ StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack to wo
 # Wide enough where there is no terminal, so that no line is cut in a log.
 _console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _STEPS = ("schema", "install", "history", *PHASES[2:])
+
+
+def holds_lock(pid: int, since: datetime) -> bool:
+    """Tell whether the process that took a lock at that moment is still at work.
+
+    Another may have got its number, and one that was killed stands there until it is waited for.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.create_time() <= since.timestamp() + 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,9 @@ class Stack:
         for path in Path(state.path, ".pulumi", "locks").rglob(f"{self.name}/*.json"):
             holder: dict[str, Any] = json.loads(path.read_text())
             here = holder["hostname"] == socket.gethostname()
-            if here and not psutil.pid_exists(int(holder["pid"])):
+            if here and not holds_lock(
+                int(holder["pid"]), datetime.fromisoformat(holder["timestamp"])
+            ):
                 typer.echo(f"releasing the lock of pulumi {holder['pid']}, which was killed")
                 self._run("cancel", "--yes", "--stack", self.name, capture=True)
                 return

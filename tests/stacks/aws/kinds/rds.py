@@ -167,7 +167,12 @@ class Instance(Kind):
         # Encrypted as its source is: within a region the request has no say in it.
         params = request(
             {name: value for name, value in inputs.items() if name != "storageEncrypted"},
-            {**_BOTH, "replicateSourceDb": "SourceDBInstanceIdentifier", "port": "Port"},
+            {
+                **_BOTH,
+                "replicateSourceDb": "SourceDBInstanceIdentifier",
+                "port": "Port",
+                "enabledCloudwatchLogsExports": "EnableCloudwatchLogsExports",
+            },
             self.local,
         )
         cloud.client("rds").create_db_instance_read_replica(**params, Tags=cloud.tag_list(inputs))
