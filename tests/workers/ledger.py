@@ -73,3 +73,7 @@ class Ledger:
     def job(self, job_id: str) -> dict[str, str]:
         """Return what the queue holds of a job."""
         return self._queue.hgetall(f"{self._key}:{job_id}")
+
+    def next_look(self) -> float:
+        """Return in how many seconds a worker may look for stalled jobs again."""
+        return max(0, self._queue.pttl(f"{self._key}:stalled-check")) / 1000
