@@ -34,6 +34,7 @@ from migrations.partition.statements import (
 )
 from migrations.partition.swap import cutover_swap, rollback_swap, swap
 from migrations.partition.sync import (
+    assigned_columns,
     assignments,
     create_forward_functions,
     create_triggers,
@@ -422,6 +423,7 @@ def _create_reverse_functions(engine: Engine, old: Table) -> None:
     """Create the functions of the reverse triggers; they name tables as they will be called."""
     names, session = engine.names, engine.connection
     primary_key = key_columns(old)
+    assigned = assigned_columns(old, primary_key)
     for operation in OPERATIONS:
         parts: dict[str, sql.Composable] = {
             "retired": names.retired,
@@ -441,7 +443,7 @@ def _create_reverse_functions(engine: Engine, old: Table) -> None:
                 settings=function_settings(has_time_zone(old, engine.spec.key), True),
                 transition_table=transition_table(operation),
                 is_in_place=is_in_place(operation, old, primary_key),
-                in_place=in_place("reverse", operation, parts, assignments(old, primary_key)),
+                in_place=in_place("reverse", operation, parts, assignments(assigned)),
                 apply=template(f"cutover_reverse_{kind}", **parts),
             )
         )

@@ -84,6 +84,8 @@ def create_forward_functions(
     """
     names = engine.names
     unique = _whole_key(table, engine.spec.key)
+    assigned = assigned_columns(table, unique)
+    lock_class = sql.Literal(month_class(record.id))
     for operation in OPERATIONS:
         parts: dict[str, sql.Composable] = {
             "function": names.function("forward", operation),
@@ -97,7 +99,8 @@ def create_forward_functions(
             "unique": names_list(unique),
             "touched_rows": touched(operation, table, engine.spec.key),
             "is_in_place": is_in_place(operation, table, unique),
-            "lock_class": sql.Literal(month_class(record.id)),
+            "lock_class": lock_class,
+            "locked": template("month_lock", lock_class=lock_class, key=engine.key),
             "table_id": sql.Literal(record.id),
             "generation": sql.Literal(record.generation),
             "schema": sql.Literal(names.schema),
@@ -105,12 +108,11 @@ def create_forward_functions(
             "log": names.log,
             "columns": names_list(table.stored_columns),
         }
-        assigned = assignments(table, unique)
         connection.execute(
             template(
                 "sync_function",
-                first=_first(engine, table, operation, parts, live),
-                in_place=in_place("forward", operation, parts, assigned),
+                first=_first(names, operation, parts, unique, assigned, live),
+                in_place=in_place("forward", operation, parts, assignments(assigned)),
                 **parts,
             )
         )
@@ -118,10 +120,11 @@ def create_forward_functions(
 
 
 def _first(
-    engine: Engine,
-    table: Table,
+    names: Names,
     operation: str,
     parts: dict[str, sql.Composable],
+    unique: list[str],
+    assigned: list[str],
     live: Literal["none", "some"] | list[Month],
 ) -> sql.Composable:
     """Return what a trigger function tries first: the short way, where the months are known."""
@@ -129,18 +132,12 @@ def _first(
         return template("sync_first_log", **parts)
     if live == "some" or parts["is_in_place"] == NEVER:
         return sql.SQL("-- Some months are live.")
-    unique = _whole_key(table, engine.spec.key)
-    upper = calendar.plus(live[-1].month, 1)
+    partitions = [(month.month, names.partition(month.partition_name)) for month in live]
     tried: list[sql.Composable] = []
     if operation != "insert":
-        partitions = [(month.month, engine.names.partition(month.partition_name)) for month in live]
-        assigned = _assigned(table, unique)
-        lock_class = parts["lock_class"]
-        tried.append(
-            row_first(operation, engine.spec.key, unique, assigned, lock_class, partitions, upper)
-        )
+        tried.append(row_first(operation, parts, unique, assigned, partitions))
     if operation != "delete":
-        tried.append(rows_first(operation, parts, assignments(table, unique), live[0].month, upper))
+        tried.append(rows_first(operation, parts, assignments(assigned), partitions))
     return sql.SQL("\n    ").join(tried)
 
 
@@ -207,21 +204,20 @@ def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composab
     others = any(index.is_unique and not index.is_primary for index in table.indexes)
     excluding = any(index.is_exclusion for index in table.indexes)
     deferrable = table.primary_key is not None and table.primary_key.is_deferrable
-    if others or excluding or deferrable or assignments(table, unique) is None:
+    if others or excluding or deferrable or not assigned_columns(table, unique):
         return NEVER
     return in_place_condition(names_list(unique))
 
 
-def _assigned(table: Table, unique: list[str]) -> list[str]:
+def assigned_columns(table: Table, unique: list[str]) -> list[str]:
     """Return the columns that an update sets in the copy's rows."""
     # GENERATED ALWAYS AS IDENTITY cannot be updated, so it has not changed either.
     fixed = {column.name for column in table.columns if column.identity == "a"}
     return [column for column in table.stored_columns if column not in {*unique, *fixed}]
 
 
-def assignments(table: Table, unique: list[str]) -> sql.Composable | None:
-    """Return what an update sets in the copy's rows, None where there is nothing to set."""
-    assigned = _assigned(table, unique)
+def assignments(assigned: list[str]) -> sql.Composable | None:
+    """Return how an update sets these columns of the copy's rows, None where there are none."""
     if not assigned:
         return None
     return sql.SQL(", ").join(
