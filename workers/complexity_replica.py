@@ -78,24 +78,25 @@ def _catch_up(primary: psycopg.Connection, replica: psycopg.Connection) -> None:
     row = primary.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     position = row[0] if row else None
     deadline = time.monotonic() + LAG_SECONDS
-    flushed = False
-    while True:
-        # No replica, and no position, once it was promoted: then it goes its own way.
-        row = replica.execute(
-            "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]
-        ).fetchone()
-        if row is None or not row[0] or row[1] is None:
-            raise _UnsuitableError("it is not replaying the primary's log")
-        if row[1]:
-            return
+    if _has_replayed(replica, position):
+        return
+    # What is not committed is sent only when something that is comes after it.
+    with another_session(primary) as session:
+        session.execute("SELECT pg_logical_emit_message(true, 'workers', '')")
+    while not _has_replayed(replica, position):
         if time.monotonic() > deadline:
             raise _UnsuitableError(f"it is more than {LAG_SECONDS:g} s behind")
-        if not flushed:
-            # What is not committed is sent only when something that is comes after it.
-            with another_session(primary) as session:
-                session.execute("SELECT pg_logical_emit_message(true, 'workers', '')")
-            flushed = True
         time.sleep(POLL_SECONDS)
+
+
+def _has_replayed(replica: psycopg.Connection, position: str | None) -> bool:
+    # No replica, and no position, once it was promoted: then it goes its own way.
+    row = replica.execute(
+        "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]
+    ).fetchone()
+    if row is None or not row[0] or row[1] is None:
+        raise _UnsuitableError("it is not replaying the primary's log")
+    return row[1]
 
 
 def _pipe(
