@@ -108,15 +108,18 @@ _PRIMARY = {
     "manageMasterUserPassword": "ManageMasterUserPassword",
     "masterUserSecretKmsKeyId": "MasterUserSecretKmsKeyId",
 }
+_BOTH_CREATED = {
+    "port": "Port",
+    "enabledCloudwatchLogsExports": "EnableCloudwatchLogsExports",
+}
 _CREATED = {
+    **_BOTH_CREATED,
     "engine": "Engine",
     "dbName": "DBName",
     "username": "MasterUsername",
-    "port": "Port",
     "dbSubnetGroupName": "DBSubnetGroupName",
     "storageEncrypted": "StorageEncrypted",
     "kmsKeyId": "KmsKeyId",
-    "enabledCloudwatchLogsExports": "EnableCloudwatchLogsExports",
 }
 
 
@@ -167,12 +170,7 @@ class Instance(Kind):
         # Encrypted as its source is: within a region the request has no say in it.
         params = request(
             {name: value for name, value in inputs.items() if name != "storageEncrypted"},
-            {
-                **_BOTH,
-                "replicateSourceDb": "SourceDBInstanceIdentifier",
-                "port": "Port",
-                "enabledCloudwatchLogsExports": "EnableCloudwatchLogsExports",
-            },
+            {**_BOTH, **_BOTH_CREATED, "replicateSourceDb": "SourceDBInstanceIdentifier"},
             self.local,
         )
         cloud.client("rds").create_db_instance_read_replica(**params, Tags=cloud.tag_list(inputs))
