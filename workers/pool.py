@@ -217,6 +217,10 @@ class Pool:
         try:
             # In a thread, for the first one waits for the imports.
             process = await asyncio.to_thread(self._start_process)
+        except BaseException:
+            # Who waits for it fails to start one, too, or succeeds.
+            self._call_next()
+            raise
         finally:
             self._starting -= 1
         self._processes.add(process)
