@@ -49,8 +49,8 @@ _BOUNDS = re.compile(
     r" TO \('(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)'\)"
 )
 
-# Raised when the sums of a month come out differently from the same reviews.
-SUMS_VERSION = 1
+# Raised when the same reviews give other sums, or the sums are packed in another way.
+SUMS_VERSION = 2
 
 
 @dataclass(frozen=True)

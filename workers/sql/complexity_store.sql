@@ -1,8 +1,8 @@
 -- Puts the sums of some months away, rows as complexity_sums.sql makes them; returns how many pairs
 -- of card and actor had no number, which must be none.
 --
--- The sums themselves are packed as numpy reads them, the cards of a part together: the numbers of
--- card and actor and the day the weights are of as int4, weight and signal as float8.
+-- The sums themselves are packed as numpy reads them, the cards of a part together: the number of
+-- the card in the upper half of an int8, that of the actor in the lower; weight and signal as float8.
 WITH sums AS MATERIALIZED (
     SELECT
         sums.month,
@@ -26,10 +26,7 @@ packed AS (
         card / {cards_per_part},
         month,
         string_agg(
-            int4send(card) || int4send(actor)
-            || int4send((month + interval '1 month')::date - date '2000-01-01')
-            || float8send(weight) || float8send(signal),
-            ''
+            int8send(card::bigint << 32 | actor) || float8send(weight) || float8send(signal), ''
         )
     FROM sums
     WHERE card IS NOT NULL AND actor IS NOT NULL
