@@ -21,12 +21,11 @@ from workers.complexity_definition import VERSION, Definition
 from workers.complexity_graph import Graph, medians_of_nodes, read_graph
 from workers.complexity_history import opinions
 from workers.complexity_months import (
-    EVERYBODY,
     ROWS_PER_STATEMENT,
     Summed,
     batches,
     even_batches,
-    number,
+    number_everybody,
     sum_months,
     tune,
 )
@@ -79,7 +78,7 @@ def work(
     """
     if months is not None:
         ensure_tracking(connection)
-        number(connection, EVERYBODY)
+        number_everybody(connection)
         return sum_months(connection, definition, months, replica_url)
     if rows_per_job is not None and handed_out_at is None:
         ensure_tracking(connection)
@@ -110,7 +109,7 @@ def calculate(
     ensure_tracking(connection)
     connection.execute("SELECT pg_advisory_lock(%s)", [CALCULATION_LOCK])
     try:
-        number(connection, EVERYBODY)
+        number_everybody(connection)
         dirty = find_dirty_months(connection, definition)
         with Sessions(connection, connections) as sessions:
             graph = sessions.submit(read_graph)

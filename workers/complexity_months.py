@@ -16,6 +16,7 @@ from workers import complexity_replica
 from workers.complexity_definition import Definition
 from workers.complexity_state import (
     MONTH_LOCK_CLASS,
+    NUMBERS_LOCK,
     Source,
     begin_snapshot,
     definition_text,
@@ -26,10 +27,10 @@ from workers.database import statement
 
 # Cards whose sums are packed together, and merged at a time; another number, another SUMS_VERSION.
 CARDS_PER_PART = 256
-EVERYBODY = sql.SQL("SELECT id FROM flashcards UNION SELECT id FROM actors")
+_EVERYBODY = sql.SQL("SELECT id FROM flashcards UNION SELECT id FROM actors")
 
 # Reviews that are summed up by one statement, so that its hash table stays in memory.
-ROWS_PER_STATEMENT = 500_000
+ROWS_PER_STATEMENT = 250_000
 
 
 # A number in a snapshot. Casts at once fail the statement where there is something else; looking
@@ -183,19 +184,30 @@ def _store(
             return
         raise psycopg.Rollback(savepoint)
     # Cards that came after the numbers were given out, or that are in no table of cards.
-    number(
+    _number(
         connection,
         sql.SQL(
             "SELECT flashcard_id AS id FROM ({sums}) AS sums"
             " UNION SELECT actor_id FROM ({sums}) AS sums"
         ).format(sums=sums),
+        sql.SQL("ON CONFLICT DO NOTHING"),
     )
     connection.execute(store)
 
 
-def number(connection: psycopg.Connection, ids: sql.Composable) -> None:
-    """Give the cards and actors of the query `ids` numbers."""
-    connection.execute(statement("complexity_number").format(ids=ids))
+def number_everybody(connection: psycopg.Connection) -> None:
+    """Give all cards and actors numbers; not within a transaction."""
+    with connection.transaction():
+        # What the statement after the lock sees is of after the lock.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        _number(connection, _EVERYBODY, sql.SQL(""))
+
+
+def _number(
+    connection: psycopg.Connection, ids: sql.Composable, on_conflict: sql.Composable
+) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [NUMBERS_LOCK])
+    connection.execute(statement("complexity_number").format(ids=ids, on_conflict=on_conflict))
 
 
 def sums_query(
@@ -212,15 +224,15 @@ def sums_query(
         before=value.format(column=previous, key="stability"),
         after=value.format(column=present, key="stability"),
         retrievability=value.format(column=previous, key="retrievability"),
-        weight_grade=_number(definition.weight_grade),
-        weight_stability=_number(definition.weight_stability),
-        weight_retrievability=_number(definition.weight_retrievability),
-        decay_per_day=_number(definition.decay_per_day),
+        weight_grade=_literal(definition.weight_grade),
+        weight_stability=_literal(definition.weight_stability),
+        weight_retrievability=_literal(definition.weight_retrievability),
+        decay_per_day=_literal(definition.decay_per_day),
         months=_within(months) if months is not None else sql.SQL("isfinite(reviewed_at)"),
     )
 
 
-def _number(value: float) -> sql.Composed:
+def _literal(value: float) -> sql.Composed:
     return sql.SQL("{}::double precision").format(value)
 
 

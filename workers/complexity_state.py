@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 # Arbitrary, but the same for ever; see workers.database.
 PLAN_LOCK = 7_305_112_004
 MONTH_LOCK_CLASS = 730_511_205
+NUMBERS_LOCK = 7_305_112_006
 
 # What writers wait for the trigger at most, and how often it is tried in one calculation.
 INSTALL_LOCK_TIMEOUT = "200ms"
