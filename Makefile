@@ -41,10 +41,10 @@ lint: environment ## Check style and types
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pyright
 
-# The fast tests wait more than they compute: two files at a time, each process with its own servers.
+# Tests wait more than they compute: two files at a time, each process with its own servers.
 test: test-tools lint ## Check everything: style, types, fast tests, slow tests
 	@$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
-	@$(RUN) -m pytest -m slow
+	@$(RUN) -m pytest -m slow -n 2 --dist loadfile -v
 
 soak: test-tools ## The slow tests with larger counts (SOAK=10)
 	@SOAK=$(SOAK) $(RUN) -m pytest -m slow -o timeout=3600
