@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import errors
 
+from tests.workers import tables
 from workers.complexity_calculation import calculate
 from workers.complexity_definition import Definition
 from workers.complexity_history import ROWS_AT_A_TIME, ForeignSumsError, opinions
+from workers.complexity_months import CARDS_PER_PART
 
 DEFINITION = Definition()
 
 
 def review(connection: psycopg.Connection, cards: int, at: datetime) -> None:
     """Have an actor review so many new cards."""
-    actor = uuid4()
-    connection.execute("INSERT INTO actors (id) VALUES (%s)", [actor])
+    actor = tables.add_actor(connection)
     connection.execute(
         "WITH card AS (INSERT INTO flashcards SELECT gen_random_uuid(), gen_random_uuid()"
         " FROM generate_series(1, %s) RETURNING id)"
@@ -37,8 +37,7 @@ def found(connection: psycopg.Connection) -> int:
 def test_every_opinion_is_there_once_however_many_rows_are_fetched_at_a_time(
     connection: psycopg.Connection,
 ) -> None:
-    # Parts of 256 cards, two months each.
-    cards = 256 * ROWS_AT_A_TIME
+    cards = CARDS_PER_PART * ROWS_AT_A_TIME
     review(connection, cards, datetime(2025, 1, 5))  # noqa: DTZ001 -- the column has no time zone
     review(connection, 100, datetime(2025, 2, 5))  # noqa: DTZ001
     calculate(connection, DEFINITION)
