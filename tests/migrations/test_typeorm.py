@@ -102,8 +102,9 @@ def test_the_client_tells_what_it_finds_otherwise_than_it_wrote_it(
     with running(client_program, database_url) as application:
         application.wait_for(20)
         with psycopg.connect(database_url) as connection:
-            # Alone, or else one of the client's own statements may be the victim of a deadlock.
-            connection.execute("LOCK TABLE review_logs IN SHARE ROW EXCLUSIVE MODE")
+            # Alone, also among the rows that the client locked to change them next: or else
+            # this statement, or one of the client's own, may be the victim of a deadlock.
+            connection.execute("LOCK TABLE review_logs IN EXCLUSIVE MODE")
             connection.execute("UPDATE review_logs SET elapsed_time = -1")
         while not application.errors:
             application.wait_for(1)
