@@ -46,7 +46,9 @@ def weighted_medians(
     half = (passed[end - 1] - before) / 2
     size = end - start
     middle = passed - weight / 2 - np.repeat(before, size)
-    below = start + np.add.reduceat((middle <= np.repeat(half, size)).astype(np.int64), start) - 1
+    at_most_half = np.add.reduceat((middle <= np.repeat(half, size)).astype(np.int64), start)
+    # The first opinion's middle is never beyond half, but for the last bit of the sum.
+    below = start + np.maximum(at_most_half, 1) - 1
     above = np.minimum(below + 1, end - 1)
     gap = middle[above] - middle[below]
     part = np.divide(half - middle[below], gap, out=np.zeros_like(gap), where=gap > 0)

@@ -171,6 +171,16 @@ def test_weighted_medians_of_many_nodes_agree_with_the_oracle() -> None:
         assert median == pytest.approx(oracle.weighted_median(opinions), abs=1e-12)
 
 
+def test_the_median_of_a_single_opinion_is_that_opinion_however_much_was_summed_before() -> None:
+    chance = np.random.default_rng(8)
+    # The sums run through all of these, and lose the last bits of single weights.
+    index = np.concatenate((np.zeros(100_000), np.arange(1, 1001))).astype(np.int32)
+    difficulty = np.concatenate((np.sort(chance.random(100_000)), chance.random(1000)))
+    nodes, medians = complexity.weighted_medians(index, difficulty, chance.random(len(index)))
+    assert list(nodes) == list(range(1001))
+    assert list(medians[1:]) == list(difficulty[100_000:])
+
+
 @pytest.mark.parametrize(
     ("rating", "before", "after", "retrievability", "expected"),
     [
