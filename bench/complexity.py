@@ -37,6 +37,9 @@ app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
 CONNECTIONS = 2
 """What CDC_CONNECTIONS is by default."""
 
+SAME_SCORE = 2e-9
+"""Scores are written where they differ by more than half of it."""
+
 Repetitions = Annotated[int, typer.Option(help="How often each contender runs; the best counts.")]
 
 
@@ -157,6 +160,26 @@ def shared(url: str, repetitions: int) -> float:
     return best
 
 
+def scores(url: str) -> dict[str, float]:
+    """Return the score of every node that has one."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT id::text, (properties -> 'cdc_score')::double precision FROM nodes"
+            " WHERE properties ? 'cdc_score'"
+        )
+        return dict(rows.fetchall())
+
+
+def expect_same(ours: dict[str, float], others: dict[str, float]) -> float:
+    """Return the largest difference. Raises SystemExit unless both say the same of every node."""
+    if not ours or ours.keys() != others.keys():
+        raise SystemExit(f"{len(ours):,} nodes have a score, by the peer {len(others):,}")
+    largest = max(abs(score - others[node]) for node, score in ours.items())
+    if largest > SAME_SCORE:
+        raise SystemExit(f"a score differs from the peer's by {largest:g}")
+    return largest
+
+
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
@@ -171,8 +194,10 @@ def main(
         ours = full(url, repetitions)
         two = shared(url, repetitions)
         day = incremental(url, repetitions)
+        found = scores(url)
         forget(url)
         peer = measured("peer", url)
+        difference = expect_same(found, scores(url))
         by_oracle = None
         if literal:
             forget(url)
@@ -193,7 +218,8 @@ def main(
     print(f"| full, shared by two workers | {two:.2f} | | | {peer['seconds'] / two:.1f} |")
     print(
         f"\nOne day more: {day['seconds'] / ours['seconds']:.1%} of a full run,"
-        f" {day['seconds'] / two:.1%} of a shared one."
+        f" {day['seconds'] / two:.1%} of a shared one.\n"
+        f"Afterwards {len(found):,} scores differ from the peer's by at most {difference:.1g}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -143,6 +144,48 @@ def test_the_oracle_agrees_on_random_graphs(connection: psycopg.Connection, worl
         assert found[nodes[number]] == pytest.approx(score, abs=1e-9)
     assert result.reviews == len(world.reviews)
     assert result.scored == len(expected)
+
+
+def test_the_oracle_agrees_on_a_crowd_of_actors_before_and_after_another_day(
+    connection: psycopg.Connection,
+) -> None:
+    # Parts of thousands of opinions, and cards with one among those with hundreds.
+    chance = random.Random(9)
+
+    def review(day: int) -> oracle.Review:
+        return oracle.Review(
+            chance.randrange(1000),
+            int(2000 * chance.random() ** 6),
+            chance.randint(1, 4),
+            START + timedelta(days=day, seconds=chance.randrange(86_400)),
+            *(chance.uniform(0.01, 100), chance.uniform(0.01, 100), chance.random()),
+        )
+
+    before = [review(chance.randrange(140)) for _ in range(40_000)]
+    world = World(
+        2000,
+        [(chance.randrange(2000), chance.randrange(2000), 1.0) for _ in range(3000)],
+        before + [review(140) for _ in range(150)],
+        {actor: chance.uniform(0.05, 2) for actor in range(1000)},
+    )
+    nodes = store(connection, world)
+
+    def expect_the_oracle_s(reviews: list[oracle.Review]) -> None:
+        run(connection)
+        expected = oracle.scores(world.nodes, world.edges, reviews, world.log_losses, NOW)
+        found = stored_scores(connection)
+        assert found.keys() == {nodes[number] for number in expected}
+        # What differs by less than 1e-9 is not written.
+        assert max(abs(found[nodes[node]] - score) for node, score in expected.items()) < 2e-9
+
+    connection.execute(
+        "CREATE TEMPORARY TABLE last_day AS SELECT * FROM review_logs WHERE reviewed_at >= %s",
+        [START + timedelta(days=140)],
+    )
+    connection.execute("DELETE FROM review_logs WHERE id IN (SELECT id FROM last_day)")
+    expect_the_oracle_s(before)
+    connection.execute("INSERT INTO review_logs SELECT * FROM last_day")
+    expect_the_oracle_s(world.reviews)
 
 
 def test_the_weighted_median_of_the_design_s_example_is_044() -> None:
