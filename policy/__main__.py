@@ -32,7 +32,12 @@ DURABLE = PolicyConfigSchema(
             "type": "boolean",
             "default": False,
             "description": "Whether what holds data must be protected, as in prod",
-        }
+        },
+        "replicated": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether the database has a replica, as in prod",
+        },
     }
 )
 
@@ -63,7 +68,10 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
         resource = Resource(
             args.resource_type, args.name, known(args.props), bool(args.opts.protect)
         )
-        surroundings = Surroundings(durable=bool(args.get_config().get("durable", False)))
+        surroundings = Surroundings(
+            durable=bool(args.get_config().get("durable", False)),
+            replicated=bool(args.get_config().get("replicated", False)),
+        )
         for problem in rule.violations(resource, surroundings):
             report(problem)
 

@@ -83,6 +83,7 @@ FREE: frozenset[str] = frozenset(
         "aws:rds/snapshotCopy:SnapshotCopy",  # as backups, in use
         "aws:rds/subnetGroup:SubnetGroup",
         "aws:route53/record:Record",
+        "aws:secretsmanager/secretVersion:SecretVersion",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
     }
 )
@@ -246,8 +247,13 @@ def _database(inputs: Mapping[str, Any]) -> list[Line]:
     ]
     if not replica:
         lines.append(_line("Database storage", inputs["allocatedStorage"] * copies, "database GB"))
+    if inputs.get("manageMasterUserPassword"):
         lines.append(_line("Secret of the database", 1, "secret month"))
     return lines
+
+
+def _secret(_: Mapping[str, Any]) -> list[Line]:
+    return [_line("Secret of the database", 1, "secret month")]
 
 
 def _cache(inputs: Mapping[str, Any]) -> list[Line]:
@@ -291,6 +297,7 @@ PRICED: Mapping[str, Callable[[Mapping[str, Any]], list[Line]]] = {
     _REPLICATION_GROUP: _cache,
     "aws:kms/key:Key": _key,
     _INSTANCE: _database,
+    "aws:secretsmanager/secret:Secret": _secret,
     _CHART: _chart,
     "kubernetes:networking.k8s.io/v1:Ingress": _load_balancer,
 }

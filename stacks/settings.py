@@ -182,6 +182,8 @@ class LocalSettings(_Section):
 
 
 RoleArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+SecurityGroupId = Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]
+AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
 SubnetId = Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]
 
 
@@ -196,24 +198,35 @@ class ExistingNetworkSettings(_Section):
 class ClusterSettings(_Section):
     """The Kubernetes cluster: a new one, or the name of an `existing` one.
 
-    The API of a new one is reached from outside the network only from `publicCidrs`.
+    The API of a new one is reached from outside the network only from `publicCidrs`, within it by
+    members of the security groups `clientGroups`.
     """
 
     existing: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] | None = None
     version: Annotated[str, Field(pattern=r"^1\.\d{2}$")] = "1.35"
     administrators: tuple[RoleArn, ...] = ()
     public_cidrs: tuple[IPv4Network, ...] = ()
+    client_groups: tuple[SecurityGroupId, ...] = ()
 
 
 class DatabaseSettings(_Section):
-    """RDS Postgres; what is not given is as stacks/aws/environments.py has it. Storage in GiB."""
+    """RDS Postgres; what is not given is as stacks/aws/environments.py has it. Storage in GiB.
 
-    version: Annotated[str, Field(pattern=r"^\d{2}$")] = "18"
+    Another `passwordGeneration` makes another master password; where there is no replica, RDS makes
+    and rotates that itself. Another major version takes `applyImmediately` where the environment is
+    durable. `snapshotReaders` are accounts that may copy snapshots shared with them.
+    """
+
+    # Parameters are set that are static before 18.
+    version: Annotated[str, Field(pattern=r"^(1[89]|[2-9]\d)$")] = "18"
+    apply_immediately: bool = False
     instance_class: Annotated[str, Field(pattern=r"^db\.\w+\.\w+$")] | None = None
     replica_class: Annotated[str, Field(pattern=r"^db\.\w+\.\w+$")] | None = None
     storage: Annotated[int, Field(ge=20, le=65_536)] | None = None
     storage_limit: Annotated[int, Field(ge=20, le=65_536)] | None = None
+    password_generation: Annotated[int, Field(ge=1)] = 1
     restore_snapshot: Annotated[str, Field(min_length=1)] | None = None
+    snapshot_readers: tuple[AccountId, ...] = ()
 
 
 class QueueSettings(_Section):
@@ -260,7 +273,7 @@ class AwsSettings(_Section):
 
     environment: Literal["staging", "prod"]
     image: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-    account_id: Annotated[str, Field(pattern=r"^\d{12}$")]
+    account_id: AccountId
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     zones: tuple[str, str, str]
     cidr: IPv4Network = IPv4Network("10.20.0.0/16")
@@ -286,6 +299,8 @@ class AwsSettings(_Section):
             raise ValueError("cluster.existing and network: take both or neither")
         if self.cluster.existing is None and not self.cluster.administrators:
             raise ValueError("cluster.administrators: takes at least one role, or nobody gets in")
+        if self.cluster.existing is not None and self.cluster.client_groups:
+            raise ValueError("cluster.clientGroups: is for a new cluster, not an existing one")
         if any(block.prefixlen < 8 for block in self.cluster.public_cidrs):
             raise ValueError("cluster.publicCidrs: takes networks of /8 or smaller")
         return self

@@ -38,7 +38,8 @@ class CacheArgs:
 
     `identity` names what must be unique in the account. `version` is Valkey's, as `8.2`. `nodes` is
     the primary with its replicas; with more than one, a replica takes over in another zone.
-    Another `password_generation` makes another password: connections that are open stay so.
+    Another `password_generation` makes another password: connections that are open stay so. With
+    `last_snapshot` it is saved once more before it is deleted.
     """
 
     identity: str
@@ -54,6 +55,7 @@ class CacheArgs:
     snapshot_days: int
     log_days: int
     durable: bool
+    last_snapshot: bool
 
 
 class Cache(pulumi.ComponentResource):
@@ -161,12 +163,21 @@ class Cache(pulumi.ComponentResource):
             snapshot_retention_limit=args.snapshot_days,
             snapshot_window="01:00-02:00",
             maintenance_window="sun:02:30-sun:03:30",
-            final_snapshot_identifier=f"{args.identity}-final" if args.durable else None,
+            final_snapshot_identifier=self._last_snapshot(),
             auto_minor_version_upgrade=True,
             apply_immediately=not args.durable,
             log_delivery_configurations=self._log_deliveries(),
             opts=pulumi.ResourceOptions(parent=self, protect=args.durable),
         )
+
+    def _last_snapshot(self) -> pulumi.Output[str] | None:
+        """Return the name of the last snapshot; that of an earlier store may still be there."""
+        if not self._args.last_snapshot:
+            return None
+        suffix = pulumi_random.RandomId(
+            f"{self._name}-suffix", byte_length=4, opts=self._children
+        ).hex
+        return pulumi.Output.concat(f"{self._args.identity}-final-", suffix)
 
     def _log_deliveries(self) -> list[elasticache.ReplicationGroupLogDeliveryConfigurationArgs]:
         deliveries: list[elasticache.ReplicationGroupLogDeliveryConfigurationArgs] = []

@@ -1,7 +1,8 @@
 """The database: RDS Postgres, and in prod a standby in another zone and a read replica.
 
-Its master password is made, kept and rotated by RDS in Secrets Manager; our processes log in by IAM
-tokens. So no password of the database is ever in the stack's state.
+Its master password is in Secrets Manager, read by one step; our processes log in by IAM tokens.
+RDS makes and rotates it where it may: no replica can be made of a database whose password RDS
+manages, so with a replica it is the stack's (`stacks/aws/master_secret.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pulumi_random
 from pulumi_aws import cloudwatch, iam, rds
 
 from stacks.aws.documents import allow, document, trust
+from stacks.aws.master_secret import declare_secret, generated_password
 from stacks.aws.network import Placement
 from stacks.aws.security_groups import group_for_clients
 
@@ -62,8 +64,10 @@ class DatabaseArgs:
 
     `version` is the major version; minor ones follow in the maintenance window. `clients` maps a
     name to the security group that may connect. Storage is in GiB and grows up to the limit by
-    itself. `snapshot` is the one to start from, copied first under the key `key_arn`; another one
-    replaces the database, which only an environment that is not `durable` allows.
+    itself. Another `password_generation` makes another master password, where that is the stack's.
+    `snapshot` is the one to start from, copied first under the key `key_arn`; another one
+    replaces the database, which only an environment that is not `durable` allows. Changes that
+    restart it wait for the maintenance window unless `apply_immediately`.
     """
 
     account_id: str
@@ -80,7 +84,9 @@ class DatabaseArgs:
     storage_limit: int
     multi_az: bool
     backup_days: int
+    password_generation: int
     durable: bool
+    apply_immediately: bool
     snapshot: str | None = None
 
 
@@ -110,12 +116,11 @@ class Database(pulumi.ComponentResource):
         )
         self._parameters = self._declare_parameters()
         self._monitoring_role = self._declare_monitoring_role()
+        self._password = self._declare_password()
         self._primary = self._declare_primary()
         self.host = self._primary.address
         self.identifier = self._primary.identifier
-        self.master_secret_arn = self._primary.master_user_secrets.apply(
-            lambda secrets: (secrets[0].secret_arn or "") if secrets else ""
-        )
+        self.master_secret_arn = self._declare_master_secret()
         self._resource_ids = [self._primary.resource_id]
         self.replica_host = None
         if args.replica_class is not None:
@@ -158,7 +163,9 @@ class Database(pulumi.ComponentResource):
             family=f"postgres{self._args.version}",
             description="Partitioned tables, TLS only, logical replication",
             parameters=[*dynamic, *static],
-            opts=self._children,
+            # A group is replaced with its family. RDS lets go of the old one when it restarts the
+            # database, maybe days later.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=self._args.durable),
         )
 
     def _declare_monitoring_role(self) -> iam.Role:
@@ -179,6 +186,28 @@ class Database(pulumi.ComponentResource):
         )
         self._monitoring_attachment = attachment
         return role
+
+    def _declare_password(self) -> pulumi.Output[str] | None:
+        """Return the master password, None where RDS makes it."""
+        if self._args.replica_class is None:
+            return None
+        return generated_password(self._name, self._args.password_generation, self._children)
+
+    def _declare_master_secret(self) -> pulumi.Output[str]:
+        if self._password is None:
+            return self._primary.master_user_secrets.apply(
+                lambda secrets: (secrets[0].secret_arn or "") if secrets else ""
+            )
+        return declare_secret(
+            self._name,
+            ADMINISTRATOR,
+            self._password,
+            self._args.key_arn,
+            # The database knows a new password before anybody is told.
+            pulumi.ResourceOptions(
+                parent=self, protect=self._args.durable, depends_on=[self._primary]
+            ),
+        )
 
     def _declare_primary(self) -> rds.Instance:
         args = self._args
@@ -221,8 +250,9 @@ class Database(pulumi.ComponentResource):
             db_name=DATABASE if args.snapshot is None else None,
             username=ADMINISTRATOR if args.snapshot is None else None,
             snapshot_identifier=snapshot,
-            manage_master_user_password=True,
-            master_user_secret_kms_key_id=args.key_arn,
+            manage_master_user_password=True if self._password is None else None,
+            master_user_secret_kms_key_id=args.key_arn if self._password is None else None,
+            password=self._password,
             iam_database_authentication_enabled=True,
             port=PORT,
             db_subnet_group_name=subnets.name,
@@ -244,7 +274,7 @@ class Database(pulumi.ComponentResource):
             deletion_protection=args.durable,
             skip_final_snapshot=False,
             final_snapshot_identifier=pulumi.Output.concat(f"{self._name}-final-", suffix),
-            apply_immediately=not args.durable,
+            apply_immediately=args.apply_immediately,
             monitoring_interval=60,
             monitoring_role_arn=self._monitoring_role.arn,
             performance_insights_enabled=True,
@@ -292,6 +322,7 @@ class Database(pulumi.ComponentResource):
             ca_cert_identifier="rds-ca-rsa2048-g1",
             parameter_group_name=self._parameters.name,
             multi_az=False,
+            apply_immediately=args.apply_immediately,
             storage_type="gp3",
             storage_encrypted=True,
             max_allocated_storage=args.storage_limit,

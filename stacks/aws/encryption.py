@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,23 @@ from pulumi_aws import kms
 from stacks.aws.documents import document
 
 PURPOSES = ("cluster", "database", "logs", "queue", "registry")
+LAST_SNAPSHOTS = ("database",)
+"""Purposes of which every stack leaves a last snapshot."""
 
 
 @dataclass(frozen=True)
 class EncryptionArgs:
-    """`retained` keys stay when the stack goes, for its last snapshots need them."""
+    """Keys of `retained` purposes stay when the stack goes, for its last snapshots need them.
+
+    `snapshot_readers` are other accounts that may copy snapshots of the database that are shared
+    with them.
+    """
 
     account_id: str
     region: str
     protected: bool
-    retained: bool
+    retained: Collection[str]
+    snapshot_readers: Collection[str] = ()
 
 
 class Encryption(pulumi.ComponentResource):
@@ -43,7 +50,9 @@ class Encryption(pulumi.ComponentResource):
                 deletion_window_in_days=30,
                 policy=_key_policy(args, purpose),
                 opts=pulumi.ResourceOptions(
-                    parent=self, protect=args.protected, retain_on_delete=args.retained
+                    parent=self,
+                    protect=args.protected,
+                    retain_on_delete=purpose in args.retained,
                 ),
             )
             kms.Alias(
@@ -70,6 +79,25 @@ def _key_policy(args: EncryptionArgs, purpose: str) -> str:
             "Resource": "*",
         }
     ]
+    if purpose == "database" and args.snapshot_readers:
+        readers = {"AWS": [f"arn:aws:iam::{account}:root" for account in args.snapshot_readers]}
+        statements += [
+            {
+                "Sid": "SnapshotReadersDecrypt",
+                "Effect": "Allow",
+                "Principal": readers,
+                "Action": ["kms:Decrypt", "kms:DescribeKey", "kms:ReEncryptFrom"],
+                "Resource": "*",
+            },
+            {
+                "Sid": "SnapshotReadersLetRdsCopy",
+                "Effect": "Allow",
+                "Principal": readers,
+                "Action": ["kms:CreateGrant"],
+                "Resource": "*",
+                "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            },
+        ]
     if purpose == "logs":
         statements.append(
             {

@@ -10,7 +10,7 @@ import pulumi
 from stacks.aws.cache import Cache, CacheArgs
 from stacks.aws.cluster import Cluster, ClusterArgs, ClusterHandle, existing_cluster, kubeconfig
 from stacks.aws.database import Database, DatabaseArgs
-from stacks.aws.encryption import Encryption, EncryptionArgs
+from stacks.aws.encryption import LAST_SNAPSHOTS, PURPOSES, Encryption, EncryptionArgs
 from stacks.aws.environments import ENVIRONMENTS, Environment
 from stacks.aws.network import Network, NetworkArgs, Placement, existing_placement
 from stacks.aws.provider import AccountArgs, provider
@@ -74,7 +74,8 @@ class Foundation(pulumi.ComponentResource):
                 settings.account_id,
                 settings.region,
                 protected=self._durable,
-                retained=self._environment.durable,
+                retained=PURPOSES if self._environment.durable else LAST_SNAPSHOTS,
+                snapshot_readers=settings.database.snapshot_readers,
             ),
             self._children,
         ).arns
@@ -82,6 +83,7 @@ class Foundation(pulumi.ComponentResource):
         self.cluster = self._declare_cluster(aws)
         clients = {"cluster": self.cluster.security_group}
         self._let_cluster_use_endpoints()
+        self._let_clients_use_the_api()
         self.database = self._declare_database(clients)
         self.cache = self._declare_cache(clients, args.queue_prefix)
         self.registry = Registry(
@@ -169,6 +171,30 @@ class Foundation(pulumi.ComponentResource):
                 pulumi.ResourceOptions(parent=self, protect=self._durable),
             )
 
+    def _let_clients_use_the_api(self) -> None:
+        """Let in who runs Pulumi or kubectl within the network, to the endpoints too.
+
+        Names like `sts` lead to the endpoints there.
+        """
+        plan = self._settings.cluster
+        if plan.existing is None and not (plan.client_groups or plan.public_cidrs):
+            pulumi.log.warn(
+                "neither cluster.clientGroups nor cluster.publicCidrs is given: nobody but the"
+                " cluster itself reaches its API (docs/bootstrap.md)",
+                self,
+            )
+        places = {"api": self.cluster.security_group, "endpoints": self._endpoints_group}
+        for client in plan.client_groups:
+            for place, group in places.items():
+                if group is not None:
+                    let_in(
+                        f"{self._name}-{place}-from-{client}",
+                        group,
+                        client,
+                        _HTTPS,
+                        pulumi.ResourceOptions(parent=self, protect=self._durable),
+                    )
+
     def _declare_database(self, clients: Mapping[str, pulumi.Input[str]]) -> Database:
         plan, environment = self._settings.database, self._environment
         return Database(
@@ -188,7 +214,9 @@ class Foundation(pulumi.ComponentResource):
                 storage_limit=plan.storage_limit or environment.database_storage_limit,
                 multi_az=environment.database_multi_az,
                 backup_days=environment.backup_days,
+                password_generation=plan.password_generation,
                 durable=self._durable,
+                apply_immediately=plan.apply_immediately or not self._durable,
                 snapshot=plan.restore_snapshot,
             ),
             self._children,
@@ -212,6 +240,7 @@ class Foundation(pulumi.ComponentResource):
                 snapshot_days=environment.snapshot_days,
                 log_days=environment.log_days,
                 durable=self._durable,
+                last_snapshot=environment.durable,
             ),
             self._children,
         )

@@ -428,4 +428,8 @@ def sizes(settings: AwsSettings) -> dict[str, Size]:
 
 def surroundings(settings: Settings) -> Surroundings:
     """Return what the rules ask of the stack."""
-    return Surroundings(durable=settings.aws is not None and durable(settings.aws))
+    aws = settings.aws
+    return Surroundings(
+        durable=aws is not None and durable(aws),
+        replicated=aws is not None and ENVIRONMENTS[aws.environment].database_replica,
+    )

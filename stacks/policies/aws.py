@@ -14,6 +14,7 @@ CLUSTER = "aws:eks/cluster:Cluster"
 REPOSITORY = "aws:ecr/repository:Repository"
 LOG_GROUP = "aws:cloudwatch/logGroup:LogGroup"
 KEY = "aws:kms/key:Key"
+KEPT_SECRET = "aws:secretsmanager/secret:Secret"  # noqa: S105 -- a type
 PROVIDER = "pulumi:providers:aws"
 
 REQUIRED_TAGS = ("environment", "managed-by", "project", "stack")
@@ -98,16 +99,30 @@ def no_public_database(resource: Resource, _: Surroundings) -> Iterator[str]:
 
 @rule(
     "no-password-in-state",
-    "RDS keeps the master password, processes log in by IAM",
+    "RDS keeps the master password where it may, processes log in by IAM",
     INSTANCE,
 )
-def no_password_in_state(resource: Resource, _: Surroundings) -> Iterator[str]:
-    if resource.given("password") is not None:
-        yield "password is given"
+def no_password_in_state(resource: Resource, surroundings: Surroundings) -> Iterator[str]:
     if resource.lacks("iamDatabaseAuthenticationEnabled"):
         yield "iamDatabaseAuthenticationEnabled is not true"
-    if resource.given("replicateSourceDb") is None and resource.lacks("manageMasterUserPassword"):
-        yield "manageMasterUserPassword is not true"
+    if resource.given("replicateSourceDb") is not None:
+        if resource.given("password") is not None:
+            yield "password is given"
+    elif surroundings.replicated:
+        # RDS makes no replica of a database whose password it manages.
+        if resource.given("manageMasterUserPassword"):
+            yield "manageMasterUserPassword is given, which allows no replica"
+    else:
+        if resource.given("password") is not None:
+            yield "password is given"
+        if resource.lacks("manageMasterUserPassword"):
+            yield "manageMasterUserPassword is not true"
+
+
+@rule("encryption-of-passwords", "secrets are encrypted with a key of ours", KEPT_SECRET)
+def encryption_of_passwords(resource: Resource, _: Surroundings) -> Iterator[str]:
+    if resource.given("kmsKeyId") is None:
+        yield "kmsKeyId is not given"
 
 
 @rule(
@@ -245,6 +260,7 @@ RULES = (
     key_rotation,
     no_public_database,
     no_password_in_state,
+    encryption_of_passwords,
     groups_name_groups,
     no_open_cluster,
     cluster_logs,

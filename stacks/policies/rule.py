@@ -42,9 +42,13 @@ class Resource:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The stack a resource is in. A stack that is to be deleted is `durable` no longer."""
+    """The stack a resource is in. A stack that is to be deleted is `durable` no longer.
+
+    The database of a `replicated` one has a replica.
+    """
 
     durable: bool
+    replicated: bool = False
 
 
 Check = Callable[[Resource, Surroundings], Iterable[str]]

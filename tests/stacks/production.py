@@ -8,7 +8,6 @@ service accounts, and what those may do is what the program's policies say.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -125,15 +124,21 @@ class _Database:
             statement = sql.SQL("CREATE DATABASE {} OWNER {}")
             connection.execute(statement.format(*map(sql.Identifier, (database, owner))))
 
+    def set_password(self, owner: str, password: str) -> None:
+        with psycopg.connect(self._primary.server.url, autocommit=True) as connection:
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            connection.execute(statement.format(sql.Identifier(owner), password))
+        self._primary.master_password = password
+
     def host(self, instance: dict[str, Any]) -> str:
         return (self._replica if _SOURCE in instance else self._primary).host
 
 
 class _MasterSecret(SecretsManager):
-    """Secrets Manager with the secret that RDS made, for who may read and decrypt it."""
+    """Secrets Manager with the account's secrets, for who may read and decrypt them."""
 
-    def __init__(self, text: str, access: _Access) -> None:
-        super().__init__(text)
+    def __init__(self, access: _Access) -> None:
+        super().__init__("")
         self._access = access
 
     def answer(
@@ -145,6 +150,7 @@ class _MasterSecret(SecretsManager):
             message = f"{role} may not read {request['SecretId']}"
             return 400, {"__type": "AccessDeniedException", "Message": message}
         self.arn = request["SecretId"]
+        self.text = self._access.text_of(self.arn)
         return super().answer(target, authorization, request)
 
 
@@ -163,14 +169,20 @@ class _Access:
         return bool(role) and permits(self.stand_ins.cloud, role, action, resource, context)
 
     def may_read(self, key: str, secret: str) -> bool:
-        """Return whether a key reads the secret that RDS made, which takes its decryption too."""
+        """Return whether a key reads a secret, which takes its decryption too."""
         via = {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}
-        return any(
-            self.may(key, "secretsmanager:GetSecretValue", secret)
-            and self.may(key, "kms:Decrypt", instance["MasterUserSecret"]["KmsKeyId"], **via)
-            for instance in self._instances()
-            if instance.get("MasterUserSecret", {}).get("SecretArn") == secret
+        cloud = self.stand_ins.cloud
+        with cloud.answering:
+            encrypted_by = cloud.client("secretsmanager").describe_secret(SecretId=secret)
+        return self.may(key, "secretsmanager:GetSecretValue", secret) and self.may(
+            key, "kms:Decrypt", encrypted_by["KmsKeyId"], **via
         )
+
+    def text_of(self, secret: str) -> str:
+        cloud = self.stand_ins.cloud
+        with cloud.answering:
+            found = cloud.client("secretsmanager").get_secret_value(SecretId=secret)
+        return found["SecretString"]
 
     def connecting(self, *, replica: bool) -> Callable[[str, str], bool]:
         """Return what says whether a key connects as a role, to the replica or the primary."""
@@ -214,8 +226,7 @@ def running_production(directory: Path) -> Iterator[Production]:
         access = _Access(stand_ins, identities)
         rds.keys.permitted = access.connecting(replica=False)
         replica.keys.permitted = access.connecting(replica=True)
-        login = json.dumps({"username": ADMINISTRATOR, "password": rds.master_password})
-        secrets = stack.enter_context(_MasterSecret(login, access))
+        secrets = stack.enter_context(_MasterSecret(access))
         node = stack.enter_context(
             running_node(
                 plane,

@@ -55,6 +55,11 @@ EXPLAINED = (
     Explanation("CKV2_AWS_12", _NOT_SEEN),
     Explanation("CKV2_AWS_19", "The addresses are those of NAT gateways, not of instances."),
     Explanation("CKV2_AWS_30", _NOT_SEEN),
+    Explanation(
+        "CKV2_AWS_57",
+        "RDS rotates its own; with a replica, database.passwordGeneration does, by an update.",
+        "aws_secretsmanager_secret.platform-database",
+    ),
     Explanation("CKV2_AWS_50", _SMALL, environment="staging"),
     Explanation(
         "CKV_AWS_129", "Its primary logs; it has no clients but one.", f"{_DATABASE}-replica"
@@ -107,6 +112,8 @@ _TERRAFORM = {
     "kms/alias:Alias": "aws_kms_alias",
     "kms/key:Key": "aws_kms_key",
     "rds/instance:Instance": "aws_db_instance",
+    "secretsmanager/secret:Secret": "aws_secretsmanager_secret",
+    "secretsmanager/secretVersion:SecretVersion": "aws_secretsmanager_secret_version",
     "rds/parameterGroup:ParameterGroup": "aws_db_parameter_group",
     "rds/snapshotCopy:SnapshotCopy": "aws_db_snapshot_copy",
     "rds/subnetGroup:SubnetGroup": "aws_db_subnet_group",

@@ -16,6 +16,7 @@ from tests.stacks.aws.mocks import foundation_with, settings, whole
 from tests.stacks.inputs import plain as readable
 
 PROD, STAGING = Surroundings(durable=True), Surroundings(durable=False)
+REPLICATED = Surroundings(durable=True, replicated=True)
 
 INSTANCE: dict[str, Any] = {
     "storageEncrypted": True,
@@ -162,7 +163,9 @@ BREAKS: list[tuple[str, str, dict[str, Any]]] = [
     ("key-rotation", "aws:kms/key:Key", {}),
     ("no-public-database", DB, {**INSTANCE, "publiclyAccessible": True}),
     ("no-password-in-state", DB, {**INSTANCE, "password": "x"}),
+    ("no-password-in-state", DB, {**INSTANCE, "manageMasterUserPassword": None}),
     ("no-password-in-state", DB, {**INSTANCE, "iamDatabaseAuthenticationEnabled": False}),
+    ("encryption-of-passwords", "aws:secretsmanager/secret:Secret", {}),
     ("groups-name-groups", INGRESS, {"cidrIpv4": "0.0.0.0/0"}),
     ("groups-name-groups", INGRESS, {"cidrIpv4": "10.0.0.0/8"}),
     (
@@ -301,6 +304,15 @@ def test_data_of_prod_must_be_protected_in_the_state_and_data_of_staging_need_no
     assert broken(unprotected, STAGING) == set()
 
 
+def test_a_database_with_a_replica_has_a_password_that_rds_does_not_manage() -> None:
+    managed = Resource(DB, "bad", INSTANCE, protected=True)
+    assert broken(managed, REPLICATED) == {"no-password-in-state"}
+    ours = {**INSTANCE, "manageMasterUserPassword": None, "password": "secret"}
+    assert broken(Resource(DB, "good", ours, protected=True), REPLICATED) == set()
+    replica = {**ours, "replicateSourceDb": "good"}
+    assert broken(Resource(DB, "bad", replica), REPLICATED) == {"no-password-in-state"}
+
+
 @pytest.mark.parametrize("type_", WORKLOADS)
 def test_every_kind_of_workload_is_looked_into(type_: str) -> None:
     inputs: dict[str, Any] = {"containers": [{"name": "c", "image": "c:latest"}]}
@@ -311,7 +323,8 @@ def test_every_kind_of_workload_is_looked_into(type_: str) -> None:
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])
 def test_everything_that_the_components_declare_keeps_the_rules(environment: str) -> None:
-    surroundings = Surroundings(durable=environment == "prod")
+    prod = environment == "prod"
+    surroundings = Surroundings(durable=prod, replicated=prod)
     declared = whole(environment)[0].resources
     assert {each.type for each in declared} >= OUR_WORKLOADS
     found = [

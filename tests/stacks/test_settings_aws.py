@@ -63,6 +63,16 @@ def test_a_stack_without_the_section_has_nothing_in_aws() -> None:
             {"cluster": {**VALID["cluster"], "publicCidrs": ["0.0.0.0/0"]}},
             "cluster.publicCidrs: takes networks of /8 or smaller",
         ),
+        (
+            {"cluster": {"existing": "a", "clientGroups": ["sg-0a"]}, "network": NETWORK},
+            "cluster.clientGroups: is for a new cluster",
+        ),
+        (
+            {"cluster": {**VALID["cluster"], "clientGroups": ["10.0.0.0/8"]}},
+            "aws.cluster.clientGroups.0: got '10.0.0.0/8'",
+        ),
+        ({"database": {"version": "17"}}, "aws.database.version: got '17'"),
+        ({"database": {"snapshotReaders": ["staging"]}}, "snapshotReaders.0: got 'staging'"),
         ({"database": {"instanceClas": "x"}}, "aws.database.instanceClas: unknown key; known are"),
         ({"queue": {"nodeType": "t4g.small"}}, "aws.queue.nodeType: got 't4g.small'"),
         ({"cluster": {"administrators": ["root"]}}, "aws.cluster.administrators.0: got 'root'"),

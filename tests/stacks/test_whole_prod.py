@@ -6,11 +6,13 @@ stack for the module, the tests in order: the last one destroys it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from stacks.aws.database import ADMINISTRATOR
 from tests.stacks.aws.engine import UNCHECKED
 from tests.stacks.engine import operations
 from tests.stacks.pretence import Pretended, running_pretended
@@ -72,12 +74,48 @@ def test_prod_is_neither_replaced_nor_destroyed_by_mistake(prod: Pretended) -> N
         *("Alias", "LifecyclePolicy"),
         *("CronJob", "Job", "Step", "PodDisruptionBudget", "StorageClass"),
         *("PodMonitor", "PrometheusRule", "ScaledObject"),
+        # AWS keeps the present version of a secret.
+        "SecretVersion",
         # What asks CloudWatch, and remembers nothing.
         *("CloudWatch", "PodIdentity", "PodIdentityAssociation", "Release", "Role", "RolePolicy"),
     }
     assert not {"platform-monitoring Release", "platform-keda Release"} & set(lost)
     assert not {f"platform-pods-{service} Role" for service in serving} & set(lost)
     prod.engine.up()
+    prod.engine.expect_no_changes()
+
+
+def test_another_master_password_is_kept_in_its_secret_and_restarts_nothing(
+    prod: Pretended,
+) -> None:
+    client = prod.stand_ins.cloud.client("secretsmanager")
+    arn = prod.engine.outputs()["database_master_secret_arn"]
+    before = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+    found = prod.changes(aws={"database": {"passwordGeneration": 2}})
+    for replaced in ("password RandomPassword", "master SecretVersion"):
+        assert "replace" in found.pop(f"platform-database-{replaced}")
+    assert found == {INSTANCE: "update"}
+    prod.engine.up()
+    after = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+    assert after["username"] == before["username"] == ADMINISTRATOR
+    assert after["password"] != before["password"]
+    for login in (before, after):
+        assert login["password"] not in prod.engine.state()
+
+
+def test_another_major_version_takes_an_update_at_once_for_the_replica_follows_its_source(
+    prod: Pretended,
+) -> None:
+    prod.configure(aws={"database": {"version": "19"}})
+    failed = prod.engine.up(check=False)
+    assert failed.returncode
+    assert "can't be used for this instance" in failed.stdout + failed.stderr
+    prod.configure(aws={"database": {"version": "19", "applyImmediately": True}})
+    prod.engine.up()
+    instances = prod.stand_ins.cloud.client("rds").describe_db_instances()["DBInstances"]
+    groups = {each["DBParameterGroups"][0]["DBParameterGroupName"] for each in instances}
+    assert len(instances) == 2
+    assert len(groups) == 1
     prod.engine.expect_no_changes()
 
 

@@ -98,7 +98,10 @@ class _Cloud(mocks.Mocks):
                 state["identifier"] = args.inputs.get("identifier", args.name)
                 state["address"] = f"{args.name}.rds.test"
                 state["resourceId"] = f"db-{args.name}"
-                state["masterUserSecrets"] = [{"secretArn": "arn:aws:secretsmanager:test"}]
+                if args.inputs.get("manageMasterUserPassword"):
+                    state["masterUserSecrets"] = [{"secretArn": "arn:aws:secretsmanager:test"}]
+            case "aws:secretsmanager/secretVersion:SecretVersion":
+                state["secretArn"] = args.inputs["secretId"]
             case "aws:elasticache/replicationGroup:ReplicationGroup":
                 state["replicationGroupId"] = args.name
                 state["primaryEndpointAddress"] = f"{args.name}.cache.test"

@@ -48,7 +48,11 @@ def test_prod_fails_over_to_another_zone_and_keeps_snapshots() -> None:
     assert declared.inputs["automaticFailoverEnabled"] is True
     assert declared.inputs["multiAzEnabled"] is True
     assert declared.inputs["snapshotRetentionLimit"] == 14
-    assert declared.inputs["finalSnapshotIdentifier"] == "learning-platform-prod-final"
+    last = "learning-platform-prod-final-0a1b2c3d"
+    assert declared.inputs["finalSnapshotIdentifier"] == last
+    # Also in the update that takes the protection off, for the destroy that follows.
+    deletable, _ = foundation_with(settings("prod", deletable=True))
+    assert deletable.one(GROUP, NAME)["finalSnapshotIdentifier"] == last
 
 
 def test_staging_is_one_node_that_keeps_a_snapshot() -> None:

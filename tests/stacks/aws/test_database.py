@@ -1,4 +1,4 @@
-"""The database: private, encrypted, without a password of ours, and durable in prod."""
+"""The database: private, encrypted, its password in Secrets Manager, and durable in prod."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from stacks.settings import DatabaseSettings
 from tests.stacks.aws.mocks import foundation, foundation_with, settings
+from tests.stacks.inputs import is_secret, plain
 
 INSTANCE = "rds/instance:Instance"
+SECRET = "secretsmanager/secret:Secret"
 NAME = "platform-database"
 
 
@@ -37,7 +39,7 @@ def test_it_is_private_and_encrypted_by_a_key_of_its_own(environment: str) -> No
     instance = primary(environment)
     assert instance["publiclyAccessible"] is False
     assert instance["storageEncrypted"] is True
-    for key in ("kmsKeyId", "masterUserSecretKmsKeyId", "performanceInsightsKmsKeyId"):
+    for key in ("kmsKeyId", "performanceInsightsKmsKeyId"):
         assert "platform-key-database" in instance[key]
     assert instance["dbSubnetGroupName"] == NAME
     group = foundation(environment)[0].one("rds/subnetGroup:SubnetGroup", NAME)
@@ -45,12 +47,46 @@ def test_it_is_private_and_encrypted_by_a_key_of_its_own(environment: str) -> No
     assert instance["vpcSecurityGroupIds"] == [f"{NAME}-id"]
 
 
-@pytest.mark.parametrize("environment", ["staging", "prod"])
-def test_no_password_of_it_is_in_the_program(environment: str) -> None:
-    instance = primary(environment)
+def test_rds_makes_and_keeps_the_password_of_a_database_without_a_replica() -> None:
+    instance = primary("staging")
     assert instance["manageMasterUserPassword"] is True
-    assert instance["iamDatabaseAuthenticationEnabled"] is True
+    assert "platform-key-database" in instance["masterUserSecretKmsKeyId"]
     assert "password" not in instance
+    assert not foundation("staging")[0].of(SECRET)
+
+
+def test_with_a_replica_which_rds_makes_of_no_such_database_the_stack_keeps_it_alike() -> None:
+    declarations, values = foundation("prod")
+    instance = declarations.one(INSTANCE, NAME)
+    assert "manageMasterUserPassword" not in instance
+    assert "masterUserSecretKmsKeyId" not in instance
+    assert is_secret(instance["password"])
+    assert plain(instance["password"]) == "generated-password"
+    secret = declarations.of(SECRET)[f"{NAME}-master"]
+    assert secret.protect
+    assert "platform-key-database" in secret.inputs["kmsKeyId"]
+    version = declarations.of("secretsmanager/secretVersion:SecretVersion")[f"{NAME}-master"]
+    # Replaced with every password.
+    assert not version.protect
+    assert any(name.endswith(f"::{NAME}") for name in version.depends_on)
+    login = {"username": instance["username"], "password": "generated-password"}
+    assert is_secret(version.inputs["secretString"])
+    assert json.loads(plain(version.inputs["secretString"])) == login
+    assert values["database_master_secret_arn"] == version.inputs["secretId"]
+
+
+def test_another_generation_makes_another_master_password_and_nothing_else() -> None:
+    changed, _ = foundation_with(settings("prod", database={"passwordGeneration": 2}))
+    password = "random:index/randomPassword:RandomPassword"
+    assert changed.one(password, f"{NAME}-password")["keepers"] == {"generation": "2"}
+    before = {each.name: each.inputs for each in foundation("prod")[0].resources}
+    after = {each.name: each.inputs for each in changed.resources}
+    assert [name for name in after if after[name] != before[name]] == [f"{NAME}-password"]
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_processes_log_in_by_iam(environment: str) -> None:
+    assert primary(environment)["iamDatabaseAuthenticationEnabled"] is True
 
 
 def test_prod_is_durable_and_redundant() -> None:
@@ -64,6 +100,15 @@ def test_prod_is_durable_and_redundant() -> None:
     assert instance["backupRetentionPeriod"] == 30
     assert instance["deleteAutomatedBackups"] is False
     assert instance["applyImmediately"] is False
+    # RDS lets go of a replaced one in the maintenance window.
+    groups = foundation("prod")[0].of("rds/parameterGroup:ParameterGroup")
+    assert groups[NAME].retained
+
+
+def test_prod_is_changed_at_once_where_the_settings_say_so_its_replica_too() -> None:
+    changed, _ = foundation_with(settings("prod", database={"applyImmediately": True}))
+    for name in (NAME, f"{NAME}-replica"):
+        assert changed.one(INSTANCE, name)["applyImmediately"] is True
 
 
 def test_staging_is_cheap_and_can_be_destroyed() -> None:

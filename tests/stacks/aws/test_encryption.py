@@ -23,7 +23,26 @@ def test_every_purpose_has_a_rotated_key_that_is_slow_to_go(environment: str) ->
 
 def test_keys_of_prod_are_protected_and_outlive_the_stack() -> None:
     assert all(key.protect and key.retained for key in foundation("prod")[0].of(KEY).values())
-    assert not any(key.protect for key in foundation("staging")[0].of(KEY).values())
+    staging = foundation("staging")[0].of(KEY)
+    assert not any(key.protect for key in staging.values())
+    # It leaves a last snapshot of the database alone.
+    retained = [name for name, key in staging.items() if key.retained]
+    assert retained == ["platform-key-database"]
+
+
+def test_accounts_that_may_copy_snapshots_of_the_database_may_decrypt_them() -> None:
+    readers = {"snapshotReaders": ["210987654321"]}
+    keys = foundation_with(settings("prod", database=readers))[0].of(KEY)
+    for name, key in keys.items():
+        statements = json.loads(key.inputs["policy"])["Statement"]
+        theirs = [each for each in statements if "210987654321" in json.dumps(each["Principal"])]
+        assert bool(theirs) == (name == "platform-key-database")
+        allowed = {action for each in theirs for action in each["Action"]}
+        assert "kms:*" not in allowed
+        assert not allowed or {"kms:Decrypt", "kms:CreateGrant"} <= allowed
+    assert "210987654321" not in json.dumps(
+        [key.inputs["policy"] for key in foundation("prod")[0].of(KEY).values()]
+    )
 
 
 def test_only_the_key_of_logs_serves_cloudwatch_and_only_this_accounts_groups() -> None:

@@ -8,7 +8,14 @@ import pytest
 
 from stacks.aws.environments import ENVIRONMENTS
 from stacks.aws.provider import REQUIRED_TAGS
-from tests.stacks.aws.mocks import ACCOUNT, REGION, foundation
+from tests.stacks.aws.mocks import (
+    ACCOUNT,
+    ADMINISTRATOR,
+    REGION,
+    foundation,
+    foundation_with,
+    settings,
+)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -34,14 +41,34 @@ def test_names_are_stable_and_begin_with_that_of_the_foundation(environment: str
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_the_password_is_in_the_user_and_the_url_and_nowhere_else(environment: str) -> None:
+def test_passwords_are_in_what_asks_for_them_and_the_url_and_nowhere_else(environment: str) -> None:
     declarations, values = foundation(environment)
-    holders = [
+    holders = {
         resource.name
         for resource in declarations.resources
         if "generated-password" in json.dumps(dict(resource.inputs))
-    ]
-    assert holders == ["platform-queue-workers"]
+    }
+    database = {"platform-database", "platform-database-master"}
+    replicated = ENVIRONMENTS[environment].database_replica
+    assert holders == {"platform-queue-workers"} | (database if replicated else set())
     assert [
         name for name, value in values.items() if "generated-password" in json.dumps(value)
     ] == ["queue_url"]
+
+
+def test_groups_of_clients_reach_the_cluster_s_api_and_the_endpoints() -> None:
+    administrators = [ADMINISTRATOR]
+    changed = settings(
+        "prod", cluster={"administrators": administrators, "clientGroups": ["sg-0a", "sg-0b"]}
+    )
+    rules = foundation_with(changed)[0].of("vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+    before = foundation("prod")[0].of("vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+    added = {name: rules[name].inputs for name in rules.keys() - before.keys()}
+    assert {
+        (each["securityGroupId"], each["referencedSecurityGroupId"]) for each in added.values()
+    } == {
+        (group, client)
+        for group in ("sg-cluster", "platform-network-endpoints-id")
+        for client in ("sg-0a", "sg-0b")
+    }
+    assert all(each["fromPort"] == each["toPort"] == 443 for each in added.values())

@@ -54,12 +54,13 @@ def test_only_the_step_that_makes_the_roles_reads_the_masters_secret(environment
         (resource,) = statement["Resource"]
         assert resource.startswith("arn:aws:")
         assert "*" not in resource
-    (master,) = (
-        instance
-        for instance in whole(environment)[0].of("rds/instance:Instance").values()
-        if instance.inputs.get("manageMasterUserPassword")
-    )
-    assert key["Resource"] == [master.inputs["masterUserSecretKmsKeyId"]]
+    declarations = whole(environment)[0]
+    instance = declarations.one("rds/instance:Instance", "platform-database")
+    kept = declarations.of("secretsmanager/secret:Secret")
+    if kept:
+        assert key["Resource"] == [kept["platform-database-master"].inputs["kmsKeyId"]]
+    else:
+        assert key["Resource"] == [instance["masterUserSecretKmsKeyId"]]
 
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])

@@ -79,7 +79,8 @@ def test_every_object_has_a_name_and_a_namespace_of_its_own(environment: str) ->
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_everything_keeps_the_rules(environment: str) -> None:
-    surroundings = Surroundings(durable=environment == "prod")
+    prod = environment == "prod"
+    surroundings = Surroundings(durable=prod, replicated=prod)
     found = [
         problem
         for each in whole(environment)[0].resources

@@ -132,16 +132,11 @@ def test_an_identity_may_do_nothing_that_is_another_s(production: Production) ->
             log_in(production, account, role, where)
         assert where.refusals.pop() == f"IAM does not let it connect as {role}"
     assert log_in(production, "complexity", WORKERS, replica) == WORKERS
-    master = primary_of(production)["MasterUserSecret"]["SecretArn"]
+    master = production.engine.outputs()["database_master_secret_arn"]
     for account in (STEP_IDENTITY, *SERVICES):
         with pytest.raises(ClientError, match="AccessDenied"):
             client(production, account, "secretsmanager").get_secret_value(SecretId=master)
     assert client(production, ROLES, "secretsmanager").get_secret_value(SecretId=master)
-
-
-def primary_of(production: Production) -> dict[str, Any]:
-    instances = production.stand_ins.cloud.client("rds").describe_db_instances()["DBInstances"]
-    return next(each for each in instances if each["ReadReplicaDBInstanceIdentifiers"])
 
 
 def client(production: Production, account: str, service: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.stacks.aws.kinds import ec2, ecr, eks, elasticache, iam, kms, logs, rds
+from tests.stacks.aws.kinds import ec2, ecr, eks, elasticache, iam, kms, logs, rds, secretsmanager
 from tests.stacks.aws.kinds.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -14,5 +14,6 @@ KINDS: dict[str, Kind] = {
     **kms.KINDS,
     **logs.KINDS,
     **rds.KINDS,
+    **secretsmanager.KINDS,
 }
 """By type token, as `aws:ec2/vpc:Vpc`."""

@@ -71,6 +71,10 @@ class DatabaseServer(Protocol):
         """Create the database that an instance begins with, owned by its master."""
         ...
 
+    def set_password(self, owner: str, password: str) -> None:
+        """Give the master a password that the program has chosen."""
+        ...
+
     def host(self, instance: dict[str, Any]) -> str:
         """Return where an instance, as RDS describes it, is reached."""
         ...

@@ -107,6 +107,7 @@ _PRIMARY = {
     "engineVersion": "EngineVersion",
     "manageMasterUserPassword": "ManageMasterUserPassword",
     "masterUserSecretKmsKeyId": "MasterUserSecretKmsKeyId",
+    "password": "MasterUserPassword",
 }
 _BOTH_CREATED = {
     "port": "Port",
@@ -155,7 +156,12 @@ class Instance(Kind):
             cloud.client("rds").create_db_instance(**params, Tags=cloud.tag_list(inputs))
             if cloud.servers.database is not None:
                 cloud.servers.database.create(inputs["dbName"], inputs["username"])
+        self._set_password(cloud, inputs)
         return inputs["identifier"], self._outputs(cloud, inputs["identifier"])
+
+    def _set_password(self, cloud: Cloud, inputs: Inputs) -> None:
+        if cloud.servers.database is not None and "password" in inputs:
+            cloud.servers.database.set_password(inputs["username"], inputs["password"])
 
     def _check_references(self, cloud: Cloud, inputs: Inputs) -> None:
         """Look up what moto takes without looking."""
@@ -167,6 +173,14 @@ class Instance(Kind):
         cloud.client("iam").get_role(RoleName=role)
 
     def _create_replica(self, cloud: Cloud, inputs: Inputs) -> None:
+        (source,) = cloud.client("rds").describe_db_instances(
+            DBInstanceIdentifier=inputs["replicateSourceDb"]
+        )["DBInstances"]
+        if source.get("MasterUserSecret"):
+            raise ValueError(
+                "InvalidParameterValue: Creating read replicas for source instance where"
+                " ManageMasterUserPassword is enabled is not supported"
+            )
         # Encrypted as its source is: within a region the request has no say in it.
         params = request(
             {name: value for name, value in inputs.items() if name != "storageEncrypted"},
@@ -212,12 +226,34 @@ class Instance(Kind):
             for name, value in inputs.items()
             if name in changeable and name != "identifier"
         }
+        at_once = inputs.get("applyImmediately", False)
+        if not at_once:
+            # Moto does at once what waits for the window. What restarts it is looked at here.
+            params.pop("EngineVersion", None)
         cloud.client("rds").modify_db_instance(
             DBInstanceIdentifier=id_,
-            ApplyImmediately=inputs.get("applyImmediately", False),
+            ApplyImmediately=at_once,
             AllowMajorVersionUpgrade=inputs.get("allowMajorVersionUpgrade", False),
             **params,
         )
+
+    def _check_family(self, cloud: Cloud, id_: str, new: Inputs) -> None:
+        """Refuse a group of parameters for another major version than the engine then has.
+
+        A replica is upgraded with its source, when that is: at once or in the window.
+        """
+        client = cloud.client("rds")
+        (group,) = client.describe_db_parameter_groups(
+            DBParameterGroupName=new["parameterGroupName"]
+        )["DBParameterGroups"]
+        source = new.get("replicateSourceDb", id_)
+        (found,) = client.describe_db_instances(DBInstanceIdentifier=source)["DBInstances"]
+        version = new.get("engineVersion", found["EngineVersion"])
+        if group["DBParameterGroupFamily"] != f"postgres{version.partition('.')[0]}":
+            raise ValueError(
+                f"The parameter group {new['parameterGroupName']} with DBParameterGroupFamily"
+                f" {group['DBParameterGroupFamily']} can't be used for this instance"
+            )
 
     def _outputs(self, cloud: Cloud, id_: str) -> Inputs:
         (found,) = cloud.client("rds").describe_db_instances(DBInstanceIdentifier=id_)[
@@ -246,7 +282,9 @@ class Instance(Kind):
         return {name: value for name, value in live.items() if name in state}
 
     def update(self, cloud: Cloud, id_: str, old: Inputs, new: Inputs) -> Inputs:
+        self._check_family(cloud, id_, new)
         self._modify(cloud, id_, new)
+        self._set_password(cloud, new)
         return self._outputs(cloud, id_)
 
     def delete(self, cloud: Cloud, id_: str, state: Inputs) -> None:

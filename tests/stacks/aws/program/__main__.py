@@ -12,8 +12,13 @@ from stacks.settings import read_settings
 
 settings = read_settings(pulumi.runtime.get_config_env())
 assert settings.aws is not None
-durable = ENVIRONMENTS[settings.aws.environment].durable and not settings.aws.deletable
-enforce(Surroundings(durable=durable))
+environment = ENVIRONMENTS[settings.aws.environment]
+enforce(
+    Surroundings(
+        durable=environment.durable and not settings.aws.deletable,
+        replicated=environment.database_replica,
+    )
+)
 foundation = Foundation(
     "platform",
     FoundationArgs(
