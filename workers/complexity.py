@@ -78,7 +78,8 @@ def propagate(base: Values, neighbours: Matrix, share: float) -> tuple[Values, i
         following = own + share * (transition @ values)
         change = float(np.max(np.abs(following - values), initial=0))
         values = following
-        if change <= TOLERANCE:
+        # Relative to hubs, which collect of thousands: the last bit of theirs may go on flickering.
+        if change <= TOLERANCE * max(1, float(np.max(following, initial=0))):
             return values, iteration
     return values, MAXIMUM_ITERATIONS
 
@@ -100,14 +101,15 @@ def take_from_neighbours(scores: Values, neighbours: Matrix) -> Values:
     leads to a scored node.
     """
     scores = scores.copy()
+    known = ~np.isnan(scores)
     while True:
-        known = ~np.isnan(scores)
         weight = neighbours @ known.astype(np.float64)
         reached = ~known & (weight > 0)
         if not reached.any():
             return scores
         total = neighbours @ np.where(known, scores, 0)
         scores[reached] = total[reached] / weight[reached]
+        known |= reached
 
 
 def scores(base: Values, neighbours: Matrix, share: float) -> tuple[Values, int]:

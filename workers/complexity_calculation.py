@@ -101,9 +101,9 @@ def calculate(
 ) -> Result:
     """Compute and write the score of every node, the scores in one transaction.
 
-    Waits while another calculation runs on the same database. Reviews are read in transactions of
-    their own: whoever changes their table waits for no more than those. `connections` statements
-    run at a time.
+    They rest on the sums of one moment. Waits while another calculation runs on the same database.
+    Reviews are read in transactions of their own: whoever changes their table waits for no more
+    than those. `connections` statements run at a time.
     """
     began_at = time.time() if began_at is None else began_at
     ensure_tracking(connection)
@@ -133,13 +133,19 @@ def _finish(
     began_at: float,
 ) -> Result:
     with connection.transaction():
+        # Of one moment: others may sum months up meanwhile, for a calculation that waits for us.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         tune(connection)
         reviews, actors = _counts(connection)
         medians = _medians_of_cards(connection, definition)
-        graph = graph_read.result()
-        scores, iterations = complexity.scores(
-            medians_of_nodes(graph, medians), graph.neighbours, definition.propagation
-        )
+    graph = graph_read.result()
+    scores, iterations = complexity.scores(
+        medians_of_nodes(graph, medians), graph.neighbours, definition.propagation
+    )
+    with connection.transaction():
+        # What the application changes meanwhile is waited for, and not a reason to begin anew.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        tune(connection)
         result = Result(
             version=VERSION,
             reviews=reviews,

@@ -12,7 +12,7 @@ month of each actor and card themselves, so that nothing vanishes however long a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import groupby
 
 import numpy as np
@@ -94,18 +94,19 @@ def _with_history(
 def _with_new_history(
     connection: psycopg.Connection, months: list[date], decay_per_day: float
 ) -> Iterator[Columns]:
-    """Yield the same of all months, and make the history of all but the newest.
+    """Yield the same of all months, and make the history of all before the open one.
 
-    The newest is the one that goes on changing.
+    That is the one that goes on changing: the present month, or the newest where that is earlier.
     """
+    open_month = min([datetime.now(UTC).date().replace(day=1), *months[-1:]])
     connection.execute("TRUNCATE workers.complexity_history, workers.complexity_history_months")
     query = sql.SQL(
         "SELECT part, month, pairs FROM workers.complexity_sums WHERE month = ANY ({}::date[])"
         " ORDER BY part"
     ).format(months)
     for part, rows in _parts(connection, query):
-        newest = [sums for month, sums in rows if month == months[-1]]
-        history = [sums for month, sums in rows if month != months[-1]]
+        newest = [sums for month, sums in rows if month is None or month >= open_month]
+        history = [sums for month, sums in rows if month is not None and month < open_month]
         if history:
             merged = _merged(history, decay_per_day)
             connection.execute(
@@ -117,7 +118,7 @@ def _with_new_history(
     connection.execute(
         "INSERT INTO workers.complexity_history_months"
         " SELECT month, version FROM workers.complexity_months WHERE month = ANY (%s)",
-        [months[:-1]],
+        [[month for month in months if month < open_month]],
     )
 
 

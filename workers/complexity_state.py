@@ -50,6 +50,9 @@ _BOUNDS = re.compile(
     r" TO \('(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)'\)"
 )
 
+# No month from then on is looked at: somebody's idea of infinity.
+_NEVER = date(9999, 1, 1)
+
 # Raised when the same reviews give other sums, or the sums are packed in another way.
 SUMS_VERSION = 2
 
@@ -229,7 +232,7 @@ def _bounded(connection: psycopg.Connection, source: Source) -> dict[date, int] 
     months = _months(start.date(), (end - timedelta(microseconds=1)).date())
     if len(months) > MOST_MONTHS:
         return None
-    return {month: row[1] // len(months) for month in months}
+    return {month: row[1] // len(months) for month in months if month < _NEVER}
 
 
 def _note(connection: psycopg.Connection, months: list[date], present: list[str]) -> None:

@@ -30,7 +30,7 @@ def declare_secret(
     key_arn: pulumi.Input[str],
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Output[str]:
-    """Declare the secret with the log-in of the master; return its ARN, once it can be read."""
+    """Declare the secret with the log-in of the master; return its ARN."""
     secret = secretsmanager.Secret(
         f"{name}-master",
         description="The master of the database of the learning platform",
@@ -40,10 +40,10 @@ def declare_secret(
         opts=opts,
     )
     # Replaced with each password, so not protected as the secret itself may be.
-    version = secretsmanager.SecretVersion(
+    secretsmanager.SecretVersion(
         f"{name}-master",
         secret_id=secret.arn,
         secret_string=password.apply(lambda text: json.dumps({"username": user, "password": text})),
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(protect=False)),
     )
-    return version.secret_arn
+    return secret.arn

@@ -188,6 +188,97 @@ def test_the_oracle_agrees_on_a_crowd_of_actors_before_and_after_another_day(
     expect_the_oracle_s(world.reviews)
 
 
+@pytest.mark.parametrize(
+    ("weights", "alike"),
+    [
+        # JSON has numbers that no double has, and some whose sum or inverse has none.
+        (("1e400", "1e-400"), (1e30, 1e-30)),
+        (("1e308", "1e308"), (1e30, 1e30)),
+        (("1e-310", "2"), (1e-30, 2.0)),
+    ],
+)
+def test_weights_of_any_size_are_taken(
+    connection: psycopg.Connection, weights: tuple[str, str], alike: tuple[float, float]
+) -> None:
+    edges = [(0, 1, alike[0]), (1, 2, alike[1]), (2, 3, 1.0)]
+    reviews = [oracle.Review(0, node, 1 + node, START) for node in (0, 1, 3)]
+    world = World(4, edges, reviews, {0: None})
+    nodes = store(connection, world)
+    for source, weight in enumerate(weights):
+        connection.execute(
+            "UPDATE edges SET properties = jsonb_build_object('weight', %s::numeric)"
+            ' WHERE "sourceId" = %s',
+            [weight, nodes[source]],
+        )
+    run(connection)
+    expected = oracle.scores(4, edges, reviews, {0: None}, NOW)
+    found = stored_scores(connection)
+    assert found == pytest.approx({nodes[node]: score for node, score in expected.items()})
+
+
+def test_reviews_without_an_actor_or_a_card_are_left_out(connection: psycopg.Connection) -> None:
+    reviews = [oracle.Review(0, node, 1 + node, START) for node in range(3)]
+    world = World(3, [(0, 1, 1.0)], reviews, {0: None})
+    nodes = store(connection, world)
+    for column in ("actorId", "flashcardId"):
+        name = sql.Identifier(column)
+        connection.execute(
+            sql.SQL("ALTER TABLE review_logs ALTER COLUMN {} DROP NOT NULL").format(name)
+        )
+        connection.execute(
+            sql.SQL(
+                'INSERT INTO review_logs ("flashcardId", "actorId", rating, state, elapsed_time)'
+                ' SELECT "flashcardId", "actorId", 1, state, 0 FROM review_logs LIMIT 1'
+            )
+        )
+        connection.execute(
+            sql.SQL("UPDATE review_logs SET {} = NULL WHERE reviewed_at > %s").format(name), [NOW]
+        )
+    result = run(connection)
+    assert result.reviews == 3
+    expected = oracle.scores(3, world.edges, reviews, {0: None}, NOW)
+    found = stored_scores(connection)
+    assert found == pytest.approx({nodes[node]: score for node, score in expected.items()})
+
+
+@pytest.mark.parametrize("properties", ["[]", '["a"]', '"text"', "7"])
+def test_properties_that_are_no_object_stay_as_they_are(
+    connection: psycopg.Connection, properties: str
+) -> None:
+    world = World(2, [(0, 1, 1.0)], [oracle.Review(0, 0, 1, START)], {0: None})
+    nodes = store(connection, world)
+    connection.execute(
+        "UPDATE nodes SET properties = %s::jsonb WHERE id = %s", [properties, nodes[1]]
+    )
+    for _ in range(2):
+        run(connection)
+    row = connection.execute(
+        "SELECT properties = %s::jsonb FROM nodes WHERE id = %s", [properties, nodes[1]]
+    ).fetchone()
+    assert row == (True,)
+
+
+def test_a_node_whose_properties_are_the_null_of_json_gets_its_score(
+    connection: psycopg.Connection,
+) -> None:
+    world = World(2, [(0, 1, 1.0)], [oracle.Review(0, 0, 1, START)], {0: None})
+    nodes = store(connection, world)
+    connection.execute("UPDATE nodes SET properties = 'null' WHERE id = %s", [nodes[1]])
+    assert [run(connection).written for _ in range(2)] == [2, 0]
+    assert set(stored_scores(connection)) == set(nodes)
+
+
+def test_hubs_of_very_many_nodes_converge_as_any() -> None:
+    leaves = 200_000
+    source = np.arange(2, leaves + 2, dtype=np.int32)
+    target = (source % 2).astype(np.int32)
+    neighbours = complexity.adjacency(leaves + 2, source, target, np.ones(leaves))
+    base = np.random.default_rng(3).random(leaves + 2)
+    scores, iterations = complexity.scores(base, neighbours, 0.3)
+    assert iterations < 60
+    assert not np.isnan(scores).any()
+
+
 def test_the_weighted_median_of_the_design_s_example_is_044() -> None:
     opinions = [(0.40, 0.9), (0.50, 1.0), (0.45, 0.8), (0.95, 0.2), (0.42, 0.85)]
     assert oracle.weighted_median(opinions) == pytest.approx(0.44, abs=0.005)

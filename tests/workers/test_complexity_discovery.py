@@ -46,6 +46,19 @@ def test_a_partition_s_months_are_those_between_its_bounds(
     assert found == {JANUARY: 2, MARCH: 0, APRIL: 0, date(2021, 7, 1): 1}
 
 
+def test_a_partition_up_to_somebody_s_idea_of_infinity_has_no_months_there(
+    partitioned: psycopg.Connection,
+) -> None:
+    partitioned.execute(
+        "CREATE TABLE last PARTITION OF review_logs"
+        " FOR VALUES FROM ('9998-12-01') TO ('9999-12-31')"
+    )
+    partitioned.execute("ANALYZE review_logs")
+    with partitioned:
+        found = find_dirty_months(partitioned, Definition())
+    assert max(found) == date(9998, 12, 1)
+
+
 def test_a_partition_nobody_analyzed_is_looked_at_itself(partitioned: psycopg.Connection) -> None:
     with partitioned:
         found = find_dirty_months(partitioned, Definition())

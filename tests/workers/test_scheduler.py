@@ -7,6 +7,7 @@ import pytest
 
 from tests.workers import tables
 from tests.workers.programs import Producer, Program, Programs, wait_until
+from workers.scheduler import find_due
 
 FSRS = "fsrs-optimization"
 
@@ -51,6 +52,29 @@ def test_two_schedulers_add_one_job_for_each_due_actor_and_one_first_complexity_
     assert added(schedulers, "complexity") == 1
     assert added(schedulers, FSRS) == 3
     assert [scheduler.terminate() for scheduler in schedulers] == [0, 0]
+
+
+def test_reviews_that_no_job_reads_make_nothing_due(connection: psycopg.Connection) -> None:
+    """Else the jobs would be added again and again: those without an actor, a card or a time."""
+    connection.execute(
+        'ALTER TABLE review_logs ALTER "actorId" DROP NOT NULL,'
+        ' ALTER "flashcardId" DROP NOT NULL, ALTER reviewed_at DROP NOT NULL'
+    )
+    for change in (
+        '"actorId" = NULL',
+        '"flashcardId" = NULL',
+        "reviewed_at = NULL",
+        "reviewed_at = 'infinity'",
+    ):
+        actor = tables.add_learner(connection, 250)
+        connection.execute(
+            f'UPDATE review_logs SET {change} WHERE "actorId" = %s'.encode(), [actor]
+        )
+    due = find_due(connection, 200, 50, starting=True)
+    assert (due.actors, due.complexity) == ([], False)
+    actor = tables.add_learner(connection, 250)
+    due = find_due(connection, 200, 50, starting=True)
+    assert (due.actors, due.complexity) == ([actor], True)
 
 
 def test_an_actor_is_due_again_only_with_enough_new_reviews(

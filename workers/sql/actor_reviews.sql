@@ -5,6 +5,7 @@ SELECT
 FROM review_logs
 WHERE "actorId" = %(actor_id)s
   AND rating BETWEEN 1 AND 4
+  AND "flashcardId" IS NOT NULL
   AND isfinite(reviewed_at)
 GROUP BY "flashcardId"
 ORDER BY "flashcardId"

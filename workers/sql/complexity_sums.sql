@@ -56,7 +56,10 @@ FROM (
             {after} AS after,
             {retrievability} AS retrievability
         FROM review_logs
-        WHERE rating BETWEEN 1 AND 4 AND {months}
+        WHERE rating BETWEEN 1 AND 4
+            AND "actorId" IS NOT NULL
+            AND "flashcardId" IS NOT NULL
+            AND {months}
         OFFSET 0
     ) AS snapshots
     OFFSET 0

@@ -100,8 +100,6 @@ class _Cloud(mocks.Mocks):
                 state["resourceId"] = f"db-{args.name}"
                 if args.inputs.get("manageMasterUserPassword"):
                     state["masterUserSecrets"] = [{"secretArn": "arn:aws:secretsmanager:test"}]
-            case "aws:secretsmanager/secretVersion:SecretVersion":
-                state["secretArn"] = args.inputs["secretId"]
             case "aws:elasticache/replicationGroup:ReplicationGroup":
                 state["replicationGroupId"] = args.name
                 state["primaryEndpointAddress"] = f"{args.name}.cache.test"
