@@ -19,7 +19,7 @@ import psycopg
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 LIFETIME_SECONDS = 900
@@ -50,7 +50,7 @@ def token(host: str, port: int, role: str, region: str) -> str:
     """
     try:
         credentials = _found().get_frozen_credentials()
-    except (BotoCoreError, OSError, KeyError, ValueError) as error:
+    except (BotoCoreError, ClientError, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CredentialsError(f"no AWS credentials for {role}@{host}: {reason}") from None
     query = urlencode({"Action": "connect", "DBUser": role})

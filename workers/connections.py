@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
 
 import redis.sentinel
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -20,8 +20,10 @@ from redis.retry import Retry as BlockingRetry
 
 from workers.sentinels import (
     BlockingPrimaryConnection,
+    LeavingConnection,
     PrimaryConnection,
     SecureBlockingPrimaryConnection,
+    SecureLeavingConnection,
     SecurePrimaryConnection,
 )
 
@@ -33,6 +35,12 @@ SENTINEL_TIMEOUT = 1.0
 SENTINEL_PORT = 26379
 
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+
+
+_LEAVING: dict[type[Any], type[Any]] = {
+    Connection: LeavingConnection,
+    SSLConnection: SecureLeavingConnection,
+}
 
 
 @dataclass(frozen=True)
@@ -158,9 +166,17 @@ def new_blocking_client(url: str, **options: Any) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
-def reconnect_patiently(client: Redis) -> None:
-    """Make every command wait for the server to come back, looking about once a second.
+def leave_the_demoted(client: Redis) -> None:
+    """Make a client that has no connection yet connect anew when its server is a replica now."""
+    pool = client.connection_pool
+    pool.connection_class = _LEAVING.get(pool.connection_class, pool.connection_class)
 
-    What a job has computed must not be lost because Valkey restarts in between.
+
+def reconnect_patiently(client: Redis) -> None:
+    """Make every command wait for the primary to come back, looking about once a second.
+
+    What a job has computed must not be lost because Valkey restarts in between. For a client that
+    has no connection yet.
     """
+    leave_the_demoted(client)
     client.set_retry(Retry(ExponentialWithJitterBackoff(cap=1, base=0.05), retries=-1))

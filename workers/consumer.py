@@ -165,7 +165,8 @@ class Consumer(Worker):
     ) -> Job | None:
         """Make the job of what a script answered, and note for how long there will be none."""
         limit = limit_until or 0
-        job = await super().nextJobFromJobData(job_data, job_id, limit, delay_until or 0, token)
+        data = _whole_milliseconds(job_data) if job_data else job_data
+        job = await super().nextJobFromJobData(data, job_id, limit, delay_until or 0, token)
         if limit > 0:
             # Not out of jobs: nothing will be announced when the limit is over.
             self._limited_until = time.monotonic() + limit / 1000
@@ -185,7 +186,12 @@ class Consumer(Worker):
         if answer is None:
             return None
         data, job_id, limit_until, delay_until = answer
-        return await self.nextJobFromJobData(data, job_id, limit_until, delay_until, token)
+        try:
+            return await self.nextJobFromJobData(data, job_id, limit_until, delay_until, token)
+        except Exception as error:
+            # It is nobody's until it counts as stalled, which it does up to a limit.
+            self.emit("error", error, None)
+            return None
 
     async def _do(self, job: Job, token: str) -> list[Any] | None:
         for option in ("removeOnComplete", "removeOnFail"):
@@ -239,3 +245,13 @@ class Consumer(Worker):
             return False
         job.finishedOn = int(finished)
         return True
+
+
+def _whole_milliseconds(job_data: dict[str, str]) -> dict[str, str]:
+    """Return the job with times that the library can read: producers may give fractions of them."""
+    fractional = {
+        name: text.partition(".")[0]
+        for name in ("timestamp", "delay", "processedOn", "finishedOn")
+        if "." in (text := job_data.get(name) or "")
+    }
+    return {**job_data, **fractional}

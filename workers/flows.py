@@ -46,8 +46,10 @@ class Flows:
             "data": data,
             "opts": {
                 **kept,
+                # The same when repeated. A later job of the same name has others: a failed part of
+                # the earlier one, which is kept, would be waited for without end.
                 # A colon would part the queue's own keys.
-                "jobId": f"{job.id}-{first}".replace(":", "-"),
+                "jobId": f"{job.id}-{job.timestamp}-{first}".replace(":", "-"),
                 "removeOnComplete": True,
                 "removeOnFail": {"count": KEPT_FAILED},
                 # The job itself does what its children have left.

@@ -119,10 +119,14 @@ def _serve(connection: Connection, database_url: str, application_name: str) -> 
 
 def _pickled(answer: tuple[Any, Exception | None]) -> bytes:
     try:
-        return pickle.dumps(answer)
+        packed = pickle.dumps(answer)
+        if answer[1] is not None:
+            # Some errors can be packed and not unpacked.
+            pickle.loads(packed)  # noqa: S301 -- our own
     except Exception as error:
         told = answer[1] or error
         return pickle.dumps((None, RuntimeError(f"{type(told).__name__}: {told}")))
+    return packed
 
 
 class _Process:
@@ -179,6 +183,11 @@ class Pool:
         if self._given_up:
             raise self._given_up
         process = await self._free_process()
+        if self._given_up:
+            # While the process was started.
+            self._idle.append(process)
+            self._call_next()
+            raise self._given_up
         answer = process.answer = asyncio.get_running_loop().create_future()
         try:
             process.connection.send_bytes(pickle.dumps((function, arguments)))

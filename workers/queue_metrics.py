@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import re
 import threading
 import time
@@ -106,7 +107,7 @@ def read_queues(client: Redis, prefix: str, queues: Iterable[str]) -> dict[str, 
     figures: dict[str, QueueFigures] = {}
     for name, answer in zip(names, answers, strict=True):
         counts, paused, since, stalled, completed, failed = answer
-        waiting_since = int(since) / 1000
+        waiting_since = _milliseconds(since) / 1000
         figures[name] = QueueFigures(
             jobs=dict(zip(STATES, counts, strict=True)),
             paused=bool(paused),
@@ -116,6 +117,15 @@ def read_queues(client: Redis, prefix: str, queues: Iterable[str]) -> dict[str, 
             workers=workers[name],
         )
     return figures
+
+
+def _milliseconds(text: str) -> float:
+    """Return a job's time as its producer gave it; 0 where that is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0
+    return value if math.isfinite(value) else 0
 
 
 def discover_queues(client: Redis, prefix: str) -> list[str]:

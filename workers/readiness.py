@@ -11,10 +11,12 @@ import psycopg
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from connections import authentication
 from workers.connections import redis_options
 from workers.database import CONNECTION_OPTIONS
+from workers.sentinels import DEMOTED
 from workers.service import ended
 
 logger = logging.getLogger(__name__)
@@ -107,4 +109,9 @@ class Dependencies:
             raise
 
     async def _probe_valkey(self) -> None:
-        await self._valkey.execute_command("PING")  # pyright: ignore[reportUnknownMemberType]
+        # redis-py's own annotations are incomplete.
+        told = await self._valkey.info("replication")  # pyright: ignore[reportUnknownMemberType]
+        if told["role"] != "master":
+            # Not to be asked again: the address may lead to another server by now.
+            await self._valkey.connection_pool.disconnect()
+            raise RedisConnectionError(DEMOTED)

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from workers import jobs, service
 from workers.complexity_state import ensure_tables
-from workers.connections import reconnect_patiently, redis_options
+from workers.connections import leave_the_demoted, redis_options
 from workers.database import SCHEDULER_LOCK, Database, statement
 from workers.metrics import SchedulerMetrics, new_registry
 from workers.readiness import Dependencies
@@ -109,31 +109,36 @@ class Scheduler:
             name,
             {"connection": redis_options(redis_url), "prefix": self._settings.queue_prefix},
         )
-        reconnect_patiently(queue.client)
+        # Not patient: who waits for Valkey without end would hold the lock as long.
+        leave_the_demoted(queue.client)
         return queue
 
     async def _rounds(self, dependencies: Dependencies) -> None:
         while True:
             await dependencies.wait()
             try:
-                await self._round()
+                done = await self._round()
             except (psycopg.Error, RedisError) as error:
                 self._database.discard()
                 self._metrics.errors.inc()
                 logger.warning("this round failed, trying again: %s", str(error).strip())
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self._metrics.last_success.set_to_current_time()
-                self._starting = False
+                # Of a round that another scheduler does, that one tells.
+                if done:
+                    self._metrics.last_success.set_to_current_time()
+                    self._starting = False
                 await asyncio.sleep(self._settings.scheduler_interval_seconds)
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
+        """Add what is due; return False if another scheduler is doing so."""
         if not await asyncio.to_thread(self._begin):
-            return
+            return False
         try:
             await self._add_due()
         finally:
             await asyncio.to_thread(self._end)
+        return True
 
     def _begin(self) -> bool:
         """Take the lock; false if another scheduler is looking just now."""

@@ -1,4 +1,7 @@
-"""Connections that ask Sentinels for the primary each time they connect.
+"""Connections that leave a server that is no primary any more, and that ask Sentinels who is.
+
+A server that was demoted may keep its connections, and answer all that only reads: who writes has
+to leave it by itself, for the address may lead to another by now.
 
 redis-py has such connections too, but when one of those breaks, the next command connects it to
 the same server again, for ever, although Sentinels have made another the primary. So here they are
@@ -24,7 +27,28 @@ if TYPE_CHECKING:
 DEMOTED = "the server is no primary any more"
 
 
-class PrimaryConnection(asynchronous.Connection):
+class LeavingConnection(asynchronous.Connection):
+    """A connection that ends when its server turns out to be a replica."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Return the next answer. Raises ConnectionError where the server was demoted."""
+        try:
+            answer = await super().read_response(*args, **options)
+        except ReadOnlyError:
+            await self.disconnect()
+            raise RedisConnectionError(DEMOTED) from None
+        # That of a transaction has the errors of its commands within it.
+        if isinstance(answer, list) and any(isinstance(each, ReadOnlyError) for each in answer):
+            await self.disconnect()
+            raise RedisConnectionError(DEMOTED)
+        return answer
+
+
+class SecureLeavingConnection(LeavingConnection, asynchronous.SSLConnection):
+    """The same over TLS."""
+
+
+class PrimaryConnection(LeavingConnection):
     """A connection to the server that the Sentinels call `primary`."""
 
     def __init__(self, *, sentinel: Sentinel, primary: str, **options: Any) -> None:
@@ -35,14 +59,6 @@ class PrimaryConnection(asynchronous.Connection):
     async def _connect(self) -> None:
         self.host, self.port = await self._sentinel.discover_master(self._primary)
         await super()._connect()
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return the next answer. Raises ConnectionError where the server was demoted."""
-        try:
-            return await super().read_response(*args, **options)
-        except ReadOnlyError:
-            await self.disconnect()
-            raise RedisConnectionError(DEMOTED) from None
 
 
 class SecurePrimaryConnection(PrimaryConnection, asynchronous.SSLConnection):

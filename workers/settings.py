@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -35,6 +36,9 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+_OURS = {"client_name", "decode_responses", "retry", "retry_on_error", "retry_on_timeout"}
+
+
 def _redis_options(value: SecretStr) -> SecretStr:
     from redis.asyncio.connection import Connection, SSLConnection
     from redis.exceptions import RedisError
@@ -43,6 +47,8 @@ def _redis_options(value: SecretStr) -> SecretStr:
 
     # ValueErrors say themselves what is wrong.
     options = connections.parse(value.get_secret_value()).options
+    for name in _OURS & options.keys():
+        raise ValueError(f"takes no option {name}, which is ours to choose")
     try:
         (SSLConnection if options.pop("ssl", False) else Connection)(**options)
     except (TypeError, ValueError, RedisError):
@@ -53,10 +59,14 @@ def _redis_options(value: SecretStr) -> SecretStr:
 
 def _cron(value: str) -> str:
     # croniter is what the queue library evaluates the pattern with.
-    from croniter import croniter
+    from croniter import CroniterBadDateError, croniter
 
     if not croniter.is_valid(value):
         raise ValueError("is no cron pattern (minute hour day month weekday)")
+    try:
+        croniter(value).get_next()
+    except CroniterBadDateError:
+        raise ValueError("is a cron pattern whose time never comes") from None
     return value
 
 
@@ -89,6 +99,7 @@ class DatabaseSettings(BaseSettings):
     def require_login(self, url: SecretStr, variable: str) -> None:
         """Raise ValueError if the URL of `variable` does not fit the way to log in."""
         try:
+            conninfo_to_dict(url.get_secret_value())
             authentication.require(url.get_secret_value(), variable, self.database_authentication)
         except ProgrammingError:
             # What libpq says of it may show the password.
@@ -104,7 +115,10 @@ class Settings(DatabaseSettings):
         "host:port,host:port/0?primary=NAME to ask Sentinels."
     )
     queue_prefix: str = Field(
-        "bull", min_length=1, description="Prefix of every BullMQ key; {bull} for a cluster."
+        "bull",
+        min_length=1,
+        pattern=r"^[!-~]+$",
+        description="Prefix of every BullMQ key; {bull} for a cluster.",
     )
     metrics_host: str = Field(
         "127.0.0.1", description="Address that serves /metrics, /healthz and /readyz."
@@ -275,11 +289,16 @@ def _explain(kind: type[DatabaseSettings], error: ValidationError) -> list[str]:
         variable = field.upper()
         if problem["type"] == "missing":
             lines.append(f"{variable}: is not set. {kind.model_fields[field].description}")
-        elif kind.model_fields[field].annotation is SecretStr:
+        elif _is_secret(kind.model_fields[field].annotation):
             lines.append(f"{variable}: {message}")
         else:
             lines.append(f"{variable}: {message}, got {os.environ.get(variable, '')!r}")
     return lines
+
+
+def _is_secret(annotation: Any) -> bool:
+    """Tell whether values of this type may be secrets, as in `Annotated[SecretStr, …] | None`."""
+    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
 
 
 def describe(kind: type[DatabaseSettings]) -> str:

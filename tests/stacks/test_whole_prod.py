@@ -20,6 +20,7 @@ from tests.stacks.pretence import Pretended, running_pretended
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 INSTANCE = "platform-database Instance"
+UPGRADED = {"passwordGeneration": 2, "version": "19", "applyImmediately": True}
 PHASE: dict[str, Any] = {"phase": "cutover"}
 
 
@@ -106,11 +107,11 @@ def test_another_master_password_is_kept_in_its_secret_and_restarts_nothing(
 def test_another_major_version_takes_an_update_at_once_for_the_replica_follows_its_source(
     prod: Pretended,
 ) -> None:
-    prod.configure(aws={"database": {"version": "19"}})
+    prod.configure(aws={"database": {"passwordGeneration": 2, "version": "19"}})
     failed = prod.engine.up(check=False)
     assert failed.returncode
     assert "can't be used for this instance" in failed.stdout + failed.stderr
-    prod.configure(aws={"database": {"version": "19", "applyImmediately": True}})
+    prod.configure(aws={"database": UPGRADED})
     prod.engine.up()
     instances = prod.stand_ins.cloud.client("rds").describe_db_instances()["DBInstances"]
     groups = {each["DBParameterGroups"][0]["DBParameterGroupName"] for each in instances}
@@ -122,7 +123,7 @@ def test_another_major_version_takes_an_update_at_once_for_the_replica_follows_i
 def test_prod_is_destroyed_only_after_its_protection_came_off_and_keys_stay(
     prod: Pretended,
 ) -> None:
-    found = prod.changes(aws={"deletable": True})
+    found = prod.changes(aws={"deletable": True, "database": UPGRADED})
     assert set(found.values()) == {"update"}, found
     assert INSTANCE in found
     prod.engine.up()

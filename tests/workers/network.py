@@ -37,6 +37,10 @@ class Network:
     def mend(self) -> None:
         self._loop.call_soon_threadsafe(self._whole.set)
 
+    def lead_to(self, target: int) -> None:
+        """Connect to another port from now on; connections that are open stay where they are."""
+        self._target = target
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 

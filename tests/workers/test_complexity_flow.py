@@ -107,6 +107,36 @@ def test_a_month_whose_worker_is_killed_is_summed_up_by_the_other(
     assert row == (2,)
 
 
+def fail_once(connection: psycopg.Connection) -> None:
+    """Let a month fail the first time, and as sequences do not go back, only then."""
+    connection.execute(
+        "CREATE SEQUENCE times; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF nextval('times') = 1 THEN RAISE 'broken'; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON workers.complexity_months FOR EACH ROW"
+        " WHEN (NEW.month = '2024-03-01') EXECUTE FUNCTION fail()"
+    )
+
+
+def test_a_later_calculation_of_the_same_name_does_not_wait_for_a_part_that_failed(
+    connection: psycopg.Connection,
+    programs: Programs,
+    complexity_queue: Producer,
+    expected: dict[Any, float],
+) -> None:
+    calculate(connection, Definition())
+    fail_once(connection)
+    worker = programs.ready(COMPLEXITY, CDC_ROWS_PER_JOB="200")
+    for run in (2, 3):
+        connection.execute("UPDATE review_logs SET rating = rating")
+        complexity_queue.add({}, attempts=1, jobId="complexity-first", removeOnComplete=True)
+        runs = "SELECT count(*) FROM workers.complexity_runs"
+        wait_until(lambda run=run, runs=runs: connection.execute(runs).fetchone() == (run,))
+        wait_until(lambda: not complexity_queue.counts()["active"])
+    assert scores(connection) == pytest.approx(expected, abs=1e-9)
+    assert worker.value("jobs_failed_total", queue=COMPLEXITY) == 1
+    assert complexity_queue.counts()["failed"] == 1
+
+
 def test_what_a_part_that_fails_for_good_leaves_the_calculation_does_itself(
     connection: psycopg.Connection,
     programs: Programs,
@@ -115,13 +145,7 @@ def test_what_a_part_that_fails_for_good_leaves_the_calculation_does_itself(
 ) -> None:
     calculate(connection, Definition())
     connection.execute("UPDATE review_logs SET rating = rating")
-    # Fails the first time, and as sequences do not go back, only then.
-    connection.execute(
-        "CREATE SEQUENCE times; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF nextval('times') = 1 THEN RAISE 'broken'; END IF; RETURN NEW; END $$;"
-        "CREATE TRIGGER fail BEFORE INSERT ON workers.complexity_months FOR EACH ROW"
-        " WHEN (NEW.month = '2024-03-01') EXECUTE FUNCTION fail()"
-    )
+    fail_once(connection)
     worker = programs.ready(COMPLEXITY, CDC_ROWS_PER_JOB="200")
     job = complexity_queue.add({}, attempts=1)
     value = complexity_queue.wait_for(job, "completed").returnvalue

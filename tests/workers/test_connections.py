@@ -18,7 +18,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import NoPermissionError
 
 from stacks.local.binaries import valkey_server as valkey_program
-from tests.servers import ValkeyServer, free_port
+from tests.servers import ValkeyServer, free_port, running_valkey
 from tests.workers import tables
 from tests.workers.network import network_to, through
 from tests.workers.programs import Producer, Programs, programs_on, wait_until
@@ -85,6 +85,35 @@ def test_over_tls_the_programs_work_and_an_unknown_certificate_is_refused(
             worker = programs.start(FSRS)
             wait_until(lambda: "certificate verify failed" in worker.get("/readyz")[1].lower())
             assert worker.terminate() == 0
+
+
+def test_programs_leave_a_server_that_became_a_replica_though_it_keeps_their_connections(
+    connection: psycopg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    """As behind a managed primary's name, which leads to another server after a failover."""
+    learners = [tables.add_learner(connection, 250)]
+    with (
+        running_valkey() as old,
+        running_valkey() as new,
+        network_to(urlsplit(old.url).port or 0) as network,
+        programs_on(database_url, through(old.url, network), tmp_path) as programs,
+    ):
+        worker = programs.ready(FSRS)
+        scheduler = programs.ready("scheduler")
+
+        def done() -> float | None:
+            return worker.value("jobs_completed_total", queue=FSRS)
+
+        wait_until(lambda: done() == 1)
+        new.client().config_set("requirepass", urlsplit(old.url).password or "")
+        network.lead_to(urlsplit(new.url).port or 0)
+        old.client().replicaof("127.0.0.1", urlsplit(new.url).port)
+        learners.append(tables.add_learner(connection, 250))
+        wait_until(lambda: done() == 2, 40)
+        wait_until(lambda: worker.get("/readyz")[0] == scheduler.get("/readyz")[0] == 200)
+        rows = connection.execute("SELECT actor_id FROM workers.fsrs_runs").fetchall()
+        assert {row[0] for row in rows} == set(learners)
+        assert (worker.terminate(), scheduler.terminate()) == (0, 0)
 
 
 def documented_rules() -> Iterator[tuple[str, list[str]]]:

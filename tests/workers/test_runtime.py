@@ -40,6 +40,21 @@ def test_all_workers_of_a_queue_together_keep_to_the_rate_limit(
     assert time.monotonic() - started < 10
 
 
+def test_jobs_whose_times_have_fractions_are_counted_and_done_as_any(
+    connection: psycopg.Connection, programs: Programs, fsrs_queue: Producer
+) -> None:
+    exporter = programs.ready("exporter")
+    actor = {"actorId": str(tables.add_actor(connection))}
+    # As `performance.timeOrigin + performance.now()` has them, in Node.
+    fsrs_queue.add_all([actor] * 4, timestamp=time.time() * 1000 - 0.5)
+    wait_until(lambda: exporter.value("bullmq_queue_size", queue=FSRS) == 4)
+    assert (exporter.value("bullmq_oldest_waiting_job_age_seconds", queue=FSRS) or 60) < 30
+    worker = programs.ready(FSRS, CONCURRENCY="1")
+    wait_until(lambda: fsrs_queue.counts()["completed"] == 4)
+    assert worker.terminate() == 0
+    assert exporter.terminate() == 0
+
+
 def test_finished_jobs_are_removed_as_set_unless_the_producer_said_otherwise(
     connection: psycopg.Connection, programs: Programs, fsrs_queue: Producer
 ) -> None:

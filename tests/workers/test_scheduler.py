@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 
 from tests.workers import tables
 from tests.workers.programs import Producer, Program, Programs, wait_until
+from workers.database import SCHEDULER_LOCK
 from workers.scheduler import find_due
 
 FSRS = "fsrs-optimization"
@@ -75,6 +78,18 @@ def test_reviews_that_no_job_reads_make_nothing_due(connection: psycopg.Connecti
     actor = tables.add_learner(connection, 250)
     due = find_due(connection, 200, 50, starting=True)
     assert (due.actors, due.complexity) == ([actor], True)
+
+
+def test_a_scheduler_that_never_gets_its_turn_tells_of_no_success(
+    connection: psycopg.Connection, programs: Programs
+) -> None:
+    connection.execute("SELECT pg_advisory_lock(%s)", [SCHEDULER_LOCK])
+    scheduler = programs.ready("scheduler")
+    time.sleep(3)
+    assert scheduler.value("scheduler_last_success_timestamp_seconds") == 0
+    connection.execute("SELECT pg_advisory_unlock(%s)", [SCHEDULER_LOCK])
+    rounds(scheduler)
+    assert scheduler.terminate() == 0
 
 
 def test_an_actor_is_due_again_only_with_enough_new_reviews(

@@ -56,6 +56,8 @@ def test_every_variable_the_platform_sets_is_known(monkeypatch: pytest.MonkeyPat
         (settings.ExporterSettings, "LOG_FORMAT", "xml", "LOG_FORMAT: Input should be 'console'"),
         (settings.ExporterSettings, "QUEUES", "a,b", "QUEUES: takes a JSON list"),
         (settings.SchedulerSettings, "COMPLEXITY_CRON", "hourly!", "COMPLEXITY_CRON: is no cron"),
+        (settings.SchedulerSettings, "COMPLEXITY_CRON", "0 0 30 2 *", "COMPLEXITY_CRON: is a cron"),
+        (settings.ExporterSettings, "QUEUE_PREFIX", "my app", "QUEUE_PREFIX: String should match"),
         (settings.FsrsOptimizationSettings, "CONCURRENCY", "many", "CONCURRENCY: Input should be"),
         (settings.FsrsOptimizationSettings, "DRAIN_SECONDS", "0", "DRAIN_SECONDS: Input should be"),
         (
@@ -85,7 +87,12 @@ def test_a_wrong_value_is_refused_by_name(
     [
         ("DATABASE_URL", "mysql://root:hunter2@127.0.0.1/x"),
         ("DATABASE_URL", "postgresql://root:hunter2@127.0.0.1:port/x"),
+        ("DATABASE_URL", "postgresql://root:hunter2%zz@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://root:hunter2@127.0.0.1/x?sslmod=require"),
+        ("DATABASE_REPLICA_URL", "mysql://root:hunter2@127.0.0.1/x"),
+        ("DATABASE_REPLICA_URL", "postgresql://root:hunter2%zz@127.0.0.1/x"),
         ("REDIS_URL", "hunter2"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1/0?decode_responses=true"),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1/0?nonsense=1"),
         ("REDIS_URL", "rediss://:hunter2@127.0.0.1/0?ssl_cert_reqs=hunter2"),
     ],
@@ -95,7 +102,7 @@ def test_a_refused_url_is_not_shown(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as refusal:
-        settings.load(settings.ExporterSettings)
+        settings.load(settings.ComplexitySettings)
     assert str(refusal.value).startswith(f"{variable}: ")
     assert "hunter2" not in str(refusal.value)
 
