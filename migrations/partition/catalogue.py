@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
 
 # Types without a hash function are compared by their text.
-_UNHASHABLE = (
+UNHASHABLE = (
     "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle", "tsvector",
     "tsquery", "bit", "bit varying", "money", "txid_snapshot", "pg_snapshot",
 )  # fmt: skip
@@ -192,7 +193,7 @@ class Column:
 
     @property
     def is_hashable(self) -> bool:
-        return self.base_type.removesuffix("[]") not in _UNHASHABLE
+        return self.base_type.removesuffix("[]") not in UNHASHABLE
 
 
 @dataclass(frozen=True)
@@ -371,6 +372,15 @@ def read_table(connection: psycopg.Connection, schema: str, name: str) -> Table 
         grants=[Grant(**row) for row in rows(_GRANTS, oid, oid)],
         policies=[Policy(**row) for row in rows(_POLICIES, oid)],
     )
+
+
+def grants_on(connection: psycopg.Connection, relation: sql.Identifier) -> list[Grant]:
+    """Return the privileges of others than its owner on a relation."""
+    with connection.cursor(row_factory=class_row(Grant)) as cursor:
+        oid = "SELECT %s::regclass::oid"
+        row = connection.execute(oid, [relation.as_string()]).fetchone()
+        assert row is not None  # noqa: S101 -- a value is a row
+        return cursor.execute(_GRANTS, [row[0], row[0]]).fetchall()
 
 
 def version(connection: psycopg.Connection, *tables: str) -> str:

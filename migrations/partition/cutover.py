@@ -14,14 +14,15 @@ from psycopg.types.json import Jsonb
 from migrations.partition import bookkeeping, definitions
 from migrations.partition.backfill import backfill_added
 from migrations.partition.bookkeeping import Record
-from migrations.partition.catalogue import ForeignKey, Table, version
+from migrations.partition.catalogue import ForeignKey, Table, grants_on, version
 from migrations.partition.drain import Drain, drain_live_months, homeless_keys
+from migrations.partition.drift import drifted
 from migrations.partition.engine import Engine, Outcome
-from migrations.partition.errors import Refused
+from migrations.partition.errors import PlanRefused, Refused
 from migrations.partition.locks import NotYet, in_short_transaction
 from migrations.partition.names import PARTITIONED, fitted
 from migrations.partition.phases import Phase
-from migrations.partition.plan import same_shape
+from migrations.partition.plan import reasons_since, same_shape
 from migrations.partition.script import Script
 from migrations.partition.statements import (
     OPERATIONS,
@@ -151,6 +152,15 @@ def cutover(engine: Engine) -> Outcome:
 def _checked(engine: Engine) -> tuple[Table, Table]:
     """Return both tables if they still match. Raises Refused if they changed since prepare."""
     old, new = same_shape(engine, engine.names.table, engine.names.partitioned_name)
+    changed = drifted(engine.connection, old, new, engine.spec.key)
+    if changed:
+        raise Refused(
+            f"{engine.spec.table} changed since prepare ({', '.join(changed)}): take the phases"
+            " back to prepare (undo), and begin anew"
+        )
+    reasons = reasons_since(engine.connection, engine.spec, old)
+    if reasons:
+        raise PlanRefused(engine.spec.table, reasons)
     carried = {index.name for index in new.indexes}
     missing = [
         index.name
@@ -314,10 +324,22 @@ def _cutover_script(engine: Engine, old: Table, new: Table) -> Script:
     _create_reverse_functions(engine, old)
     drop_triggers(script, names.live)
     swap(script, cutover_swap(engine, old, new))
-    definitions.grant(script, old.grants, names.live)
+    definitions.regrant(script, old.grants, new.grants, names.live)
+    _let_read(engine, script, old, new)
     _add_foreign_keys(engine, script, old, new)
     create_triggers(script, names, names.live, "reverse")
     return script
+
+
+def _let_read(engine: Engine, script: Script, old: Table, new: Table) -> None:
+    """Let those read the partitions who may read the table by now, if they are others."""
+    readers = [] if old.row_security else definitions.readers(old)
+    before = [] if new.row_security else definitions.readers(new)
+    if set(readers) == set(before):
+        return
+    for name in _leaves(engine.connection, new.schema, new.name):
+        partition = engine.names.partition(name)
+        definitions.regrant(script, readers, grants_on(engine.connection, partition), partition)
 
 
 def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, drain: Drain) -> int:
@@ -339,6 +361,8 @@ def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, drai
         partition = engine.names.partition(month.partition_name)
         while taken := drain.batch(session, month.month, partition):
             total += taken
+            if total > 4 * MOST_CHANGES:
+                raise NotYet("changes of the last moment are in each other's way")
     return total
 
 
@@ -467,6 +491,8 @@ def rollback(engine: Engine) -> Outcome:
         drop_triggers(script, names.live)
         _drop_foreign_keys(engine, script, record, new)
         swap(script, rollback_swap(engine, new, old))
+        definitions.regrant(script, new.grants, old.grants, names.live)
+        _empty_default(engine, script, record, old)
         create_triggers(script, names, names.live, "forward")
         return script
 
@@ -489,6 +515,19 @@ def rollback(engine: Engine) -> Outcome:
         f"{engine.spec.table} is the old table again, with every row;"
         f" {names.partitioned_name} is kept in step: `cutover` swaps again",
     )
+
+
+def _empty_default(engine: Engine, script: Script, record: Record, old: Table) -> None:
+    """Log the rows of the default partition, which is kept in step by nobody, and empty it."""
+    if not record.default_name:
+        return
+    parts = {
+        "log": engine.names.log,
+        "key": engine.key,
+        "primary_key": names_list(key_columns(old)),
+        "default": engine.names.partition(record.default_name),
+    }
+    script.execute(template("rollback_default", **parts))
 
 
 def _drop_foreign_keys(engine: Engine, script: Script, record: Record, new: Table) -> None:

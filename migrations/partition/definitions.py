@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import calendar
-from migrations.partition.catalogue import Grant, Index, Table
+from migrations.partition.catalogue import Grant, Index, Table, grants_on
 from migrations.partition.engine import Engine
 from migrations.partition.names import PARTITIONED, fitted
 from migrations.partition.script import Executes
@@ -53,7 +53,9 @@ def create_indexes(
     """
     for index in valid_indexes(table):
         name = fitted(f"{prefix}_{index.name}" if prefix else index.name + PARTITIONED)
-        if index.name in engine.spec.widen:
+        # Once cut over, the table's own has the key already.
+        present = [*index.columns, *index.included]
+        if index.name in engine.spec.widen and engine.spec.key not in present:
             index = widened(index, engine.spec.key)
         if index.is_primary:
             connection.execute(_primary_key(engine, index, relation, name))
@@ -192,9 +194,10 @@ def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifi
     if table.replica_identity in ("f", "n"):
         kind = sql.SQL("FULL" if table.replica_identity == "f" else "NOTHING")
         connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
-    if not table.row_security:
-        # Who may read the table may read a partition by its own name; policies would not apply.
-        grant(connection, readers(table), partition)
+    # Who may read the table may read a partition by its own name, where no policies decide; nobody
+    # else, whatever the default privileges are.
+    wanted = [] if table.row_security else readers(table)
+    regrant(connection, wanted, grants_on(connection, partition), partition)
 
 
 def set_columns(connection: psycopg.Connection, table: Table, relation: sql.Identifier) -> None:
@@ -219,6 +222,22 @@ def set_columns(connection: psycopg.Connection, table: Table, relation: sql.Iden
 def readers(table: Table) -> list[Grant]:
     """Return the privileges to read `table`."""
     return [entry for entry in table.grants if entry.privilege == "SELECT"]
+
+
+def regrant(
+    connection: Executes, grants: list[Grant], present: list[Grant], relation: sql.Identifier
+) -> None:
+    """Give just these privileges on `relation`, which has those of `present`."""
+    if set(grants) == set(present):
+        return
+    for grantee in sorted({entry.grantee or "" for entry in present}):
+        # Those on single columns go along.
+        connection.execute(
+            sql.SQL("REVOKE ALL ON {} FROM {}").format(
+                relation, sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
+            )
+        )
+    grant(connection, grants, relation)
 
 
 def grant(connection: Executes, grants: list[Grant], relation: sql.Identifier) -> None:

@@ -86,7 +86,10 @@ class Drain:
         taken = connection.execute(template("drain_take", **parts)).rowcount
         if taken:
             connection.execute(template("drain_delete", **parts))
-            connection.execute(template("drain_insert", **parts))
+            stored = connection.execute(template("drain_insert", **parts)).rowcount
+            if stored < taken:
+                # Deleted by now, moved to another month, or in the way of one another.
+                connection.execute(template("drain_again", **parts))
         return taken
 
     def forget(

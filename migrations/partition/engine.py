@@ -147,6 +147,10 @@ def open_session(url: str, spec: Spec, purpose: str, options: Options) -> psycop
     for setting, value in (
         ("timezone", "UTC"),
         ("search_path", "pg_catalog"),
+        # The role's or the database's may be shorter than an index takes to build.
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("datestyle", "ISO, YMD"),
         ("lock_timeout", str(timeout)),
         ("jit", "off"),
         ("default_transaction_isolation", "read committed"),

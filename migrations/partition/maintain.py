@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import psycopg
@@ -289,7 +289,8 @@ def _sibling(engine: Engine, table: Table, found: list[Partition]) -> Table:
         newest = max(months, key=lambda partition: partition.month or calendar.EARLIEST)
         sibling = read_table(engine.connection, newest.schema, newest.name)
         if sibling is not None:
-            return sibling
+            # Who may read it is the table's affair.
+            return replace(sibling, grants=table.grants, row_security=table.row_security)
     return table
 
 

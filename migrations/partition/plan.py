@@ -10,13 +10,13 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import calendar
-from migrations.partition.catalogue import Index, Table, read_table
+from migrations.partition.catalogue import UNHASHABLE, Index, Table, read_table
 from migrations.partition.engine import Engine
 from migrations.partition.errors import PlanRefused, Refused
 from migrations.partition.names import Names
 from migrations.partition.phases import Phase
 from migrations.partition.spec import Spec
-from migrations.partition.statements import phase_sql
+from migrations.partition.statements import phase_sql, raw
 
 KEY_TYPES = ("timestamp without time zone", "timestamp with time zone", "date")
 MOST_MONTHS = 1200
@@ -27,6 +27,8 @@ _BYTES_PER_SECOND = 45_000_000
 _VERIFIED_ROWS_PER_SECOND = 1_000_000
 DISK_SHARE = 1.1
 """What the new table takes, as a share of the old one with its indexes."""
+
+_OUR_COLUMNS = ("is_new", "month", "seq")
 
 _POINTING_HERE = """
 SELECT con.conrelid::regclass::text, con.conname FROM pg_constraint AS con
@@ -47,7 +49,8 @@ LEFT JOIN pg_roles AS r ON r.oid = s.setrole
 CROSS JOIN unnest(s.setconfig) AS setting
 WHERE setting LIKE 'session_replication_role=%%' AND setting NOT LIKE '%%=origin' ORDER BY 1
 """
-# Functions with bodies parsed beforehand, and whatever uses the table's row type.
+# Functions with bodies parsed beforehand, rules of others that write to it, and whatever uses the
+# table's row type.
 _BOUND = """
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s AND d.deptype = 'n'
@@ -57,6 +60,11 @@ SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
 JOIN pg_policy AS p ON p.oid = d.objid
 WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
     AND d.refobjid = %(oid)s AND p.polrelid <> d.refobjid
+UNION
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
+JOIN pg_rewrite AS r ON r.oid = d.objid
+WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    AND d.refobjid = %(oid)s AND r.ev_class <> d.refobjid AND r.rulename <> '_RETURN'
 UNION
 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend AS d
 JOIN pg_class AS c ON c.oid = %(oid)s
@@ -128,6 +136,7 @@ def make_plan(engine: Engine) -> Plan:
     reasons = [
         *_kind(table),
         *key_reasons,
+        *_columns(connection, spec, table),
         *_constraints(connection, spec, table),
         *_dependents(connection, table),
         *_row_security(connection, table),
@@ -191,6 +200,35 @@ def _kind(table: Table) -> list[str]:
         (table.access_method != "heap", f"its access method is {table.access_method}, not heap"),
     ]
     return [reason for applies, reason in checks if applies]
+
+
+def _columns(connection: psycopg.Connection, spec: Spec, table: Table) -> list[str]:
+    """Return what is wrong with other columns."""
+    primary_key = table.primary_key
+    keys = primary_key.columns if primary_key else []
+    reasons = [
+        f"column {name} of the primary key has a name that the log of changes uses: rename it"
+        for name in keys
+        if name in _OUR_COLUMNS
+    ]
+    if spec.key == "is_new":
+        reasons.append("column is_new has a name that the triggers use: rename it")
+    for column in table.columns:
+        if column.base_type in UNHASHABLE:
+            continue
+        try:
+            with connection.transaction():
+                connection.execute(
+                    sql.SQL("SELECT hash_record_extended(ROW(NULL::{}), 0)").format(
+                        raw(column.type)
+                    )
+                )
+        except psycopg.errors.UndefinedFunction:
+            reasons.append(
+                f"column {column.name} is {column.type}, which has no hash function: verify could"
+                " not compare it"
+            )
+    return reasons
 
 
 def _key(connection: psycopg.Connection, spec: Spec, table: Table) -> tuple[list[date], list[str]]:
@@ -468,6 +506,11 @@ def has_key_index(table: Table, key: str) -> bool:
     return any(
         index.is_valid and index.is_plain and index.columns[:1] == [key] for index in table.indexes
     )
+
+
+def reasons_since(connection: psycopg.Connection, spec: Spec, table: Table) -> list[str]:
+    """Return the reasons to refuse that may have come up since prepare."""
+    return [*_constraints(connection, spec, table), *_dependents(connection, table)]
 
 
 def same_shape(engine: Engine, original: str, copy: str) -> tuple[Table, Table]:

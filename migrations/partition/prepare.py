@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.partition import bookkeeping, definitions
-from migrations.partition.catalogue import Table
+from migrations.partition.catalogue import Table, grants_on
 from migrations.partition.engine import Engine, Outcome
 from migrations.partition.errors import Refused
 from migrations.partition.locks import in_short_transaction
@@ -65,7 +65,8 @@ def _create(engine: Engine, connection: psycopg.Connection, plan: Plan) -> None:
         connection.execute(
             sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(names.partitioned)
         )
-    definitions.grant(connection, table.grants, names.partitioned)
+    present = grants_on(connection, names.partitioned)
+    definitions.regrant(connection, table.grants, present, names.partitioned)
     for month in plan.months:
         definitions.create_month(engine, connection, table, month)
     if engine.spec.default_partition:

@@ -48,6 +48,8 @@ _SHOWN: dict[Phase, tuple[str, ...]] = {
         "drain_take",
         "drain_delete",
         "drain_insert",
+        "-- If rows were in each other's way:",
+        "drain_again",
         "backfill_live",
         "-- The triggers of sync look which months are live; once all are, every session that may",
         "-- know less partitions than there are learns of them:",

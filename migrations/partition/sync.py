@@ -193,6 +193,16 @@ def _whole_key(table: Table, key: str) -> list[str]:
     return columns if key in columns else [*columns, key]
 
 
+_IDENTICAL_IF_EQUAL = frozenset(
+    {
+        *("smallint", "integer", "bigint", "uuid", "boolean", "bytea"),
+        *("text", "character varying", "character"),
+        *("date", "timestamp without time zone", "timestamp with time zone"),
+    }
+)
+"""Types whose values look alike if they are equal, unlike numeric's 5 and 5.00."""
+
+
 def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composable:
     """Return the condition under which a statement is mirrored without another look at the table.
 
@@ -204,16 +214,20 @@ def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composab
     others = any(index.is_unique and not index.is_primary for index in table.indexes)
     excluding = any(index.is_exclusion for index in table.indexes)
     deferrable = table.primary_key is not None and table.primary_key.is_deferrable
-    if others or excluding or deferrable or not assigned_columns(table, unique):
+    types = {column.name: column.base_type for column in table.columns}
+    look_alike = any(types[name] not in _IDENTICAL_IF_EQUAL for name in unique)
+    # Nobody may set GENERATED ALWAYS AS IDENTITY, we neither; but SET … = DEFAULT changes it.
+    identities = any(each.identity == "a" and each.name not in unique for each in table.columns)
+    if others or excluding or deferrable or look_alike or identities:
+        return NEVER
+    if not assigned_columns(table, unique):
         return NEVER
     return in_place_condition(names_list(unique))
 
 
 def assigned_columns(table: Table, unique: list[str]) -> list[str]:
     """Return the columns that an update sets in the copy's rows."""
-    # GENERATED ALWAYS AS IDENTITY cannot be updated, so it has not changed either.
-    fixed = {column.name for column in table.columns if column.identity == "a"}
-    return [column for column in table.stored_columns if column not in {*unique, *fixed}]
+    return [column for column in table.stored_columns if column not in unique]
 
 
 def assignments(assigned: list[str]) -> sql.Composable | None:
@@ -281,6 +295,9 @@ def undo_sync(engine: Engine) -> Outcome:
             " bytes = 0, seconds = 0, updated_at = now() WHERE table_id = %s",
             [record.id],
         )
+        if record.default_name:
+            default = names.partition(record.default_name)
+            connection.execute(sql.SQL("TRUNCATE {}").format(default))
         connection.execute(sql.SQL("TRUNCATE {}").format(names.log))
         bookkeeping.set_phase(connection, record.id, Phase.PREPARE, done=False)
 

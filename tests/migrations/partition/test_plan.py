@@ -77,6 +77,16 @@ REASONS: list[tuple[LiteralString, str]] = [
         "rule quiet is on it",
     ),
     (
+        "CREATE VIEW latest AS SELECT id, state FROM review_logs; CREATE RULE put AS ON INSERT TO"
+        " latest DO INSTEAD INSERT INTO review_logs (id, state) VALUES (new.id, new.state)",
+        "rule put on view public.latest is bound to it",
+    ),
+    (
+        'ALTER TABLE review_logs DROP CONSTRAINT "PK_review_logs", ADD seq integer DEFAULT 0,'
+        " ADD PRIMARY KEY (id, seq)",
+        "column seq of the primary key has a name that the log of changes uses",
+    ),
+    (
         "CREATE FUNCTION newest() RETURNS timestamp LANGUAGE sql"
         " BEGIN ATOMIC SELECT max(reviewed_at) FROM review_logs; END",
         "function public.newest() is bound to it",
@@ -168,6 +178,20 @@ def test_the_plan_lists_what_depends_on_the_table(
         assert "other()" not in message
         assert "publication everything publishes all tables" in message
         assert "replication slot waiting (not active)" in message
+
+
+@pytest.mark.parametrize("type_", ["jsonpath", "pair", "pair[]", "outer_text"])
+def test_a_column_that_verify_could_not_compare_is_refused(url: str, type_: LiteralString) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TYPE pair AS (one integer, other json); CREATE DOMAIN inner_text AS json;"
+            " CREATE DOMAIN outer_text AS inner_text"
+        )
+        connection.execute(sql.SQL("ALTER TABLE review_logs ADD path {}").format(sql.SQL(type_)))
+        with engine(url) as work, pytest.raises(PlanRefused, match="path .* has no hash function"):
+            run(work, Phase.PREPARE)
+        row = connection.execute("SELECT to_regclass('review_logs_partitioned')").fetchone()
+        assert row == (None,)
 
 
 def test_all_reasons_are_told_at_once(url: str) -> None:
