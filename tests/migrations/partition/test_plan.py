@@ -188,7 +188,7 @@ def test_a_column_that_verify_could_not_compare_is_refused(url: str, type_: Lite
             " CREATE DOMAIN outer_text AS inner_text"
         )
         connection.execute(sql.SQL("ALTER TABLE review_logs ADD path {}").format(sql.SQL(type_)))
-        with engine(url) as work, pytest.raises(PlanRefused, match="path .* has no hash function"):
+        with engine(url) as work, pytest.raises(PlanRefused, match=r"path .* has no hash"):
             run(work, Phase.PREPARE)
         row = connection.execute("SELECT to_regclass('review_logs_partitioned')").fetchone()
         assert row == (None,)
