@@ -87,7 +87,8 @@ WHERE con.conrelid = %s AND con.contype = 'f' AND con.conparentid = 0 ORDER BY c
 _TRIGGERS = """
 SELECT tgname AS name, pg_get_triggerdef(oid) AS definition, tgenabled::text AS enabled,
     tgconstraint <> 0 AS is_constraint,
-    tgtype & 1 = 1 AND (tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL) AS is_row_with_tables
+    tgtype & 1 = 1 AND (tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL) AS is_row_with_tables,
+    tgtype & 3 = 3 AS is_before_row
 FROM pg_trigger WHERE tgrelid = %s AND NOT tgisinternal AND tgname NOT IN (
     'partitioning_insert', 'partitioning_update', 'partitioning_delete', 'partitioning_truncate')
 ORDER BY tgname
@@ -240,6 +241,7 @@ class Trigger:
     enabled: str
     is_constraint: bool
     is_row_with_tables: bool
+    is_before_row: bool
 
 
 @dataclass(frozen=True)

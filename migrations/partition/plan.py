@@ -490,6 +490,12 @@ def _warnings(spec: Spec, table: Table) -> list[str]:
         if not publication.via_root
     ]
     warnings += [
+        f"trigger {trigger.name} fires before each row, and from cutover on on the partition that"
+        f" was chosen by then: it must not set {spec.key}"
+        for trigger in table.triggers
+        if trigger.is_before_row
+    ]
+    warnings += [
         f"view {view.schema}.{view.name} is pointed at the new table at cutover"
         for view in table.views
     ]

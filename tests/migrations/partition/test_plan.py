@@ -265,11 +265,17 @@ def test_the_plan_tells_what_will_be_different(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection, engine(url) as work:
         connection.execute("CREATE VIEW recent AS SELECT * FROM review_logs")
         connection.execute('DROP INDEX "IDX_review_logs_reviewed_at"')
+        connection.execute(
+            "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            " CREATE TRIGGER stamped BEFORE INSERT ON review_logs"
+            " FOR EACH ROW EXECUTE FUNCTION stamp()"
+        )
         message = plan(work).message
         for words in (
             "the primary key becomes (id, reviewed_at)",
             "rows without reviewed_at are refused from cutover on",
             "no index leads with reviewed_at",
+            "trigger stamped fires before each row",
             "view public.recent is pointed at the new table",
             "-- CUTOVER",
         ):
