@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AnyHttpUrl,
     BaseModel,
     ConfigDict,
@@ -24,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+
+from workers import cron
 
 PROJECT = "learning-platform"
 
@@ -96,7 +99,7 @@ class WorkersSettings(_Section):
 
     fsrs_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     drain_seconds: Annotated[int, Field(ge=1, le=600)] = 30
-    complexity_cron: str = "0 * * * *"
+    complexity_cron: Annotated[str, AfterValidator(cron.require_pattern)] = "0 * * * *"
     queue_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}-]+$")] = "bull"
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connections import authentication
+from workers import cron
 
 FSRS_QUEUE = "fsrs-optimization"
 COMPLEXITY_QUEUE = "complexity"
@@ -54,19 +55,6 @@ def _redis_options(value: SecretStr) -> SecretStr:
     except (TypeError, ValueError, RedisError):
         # What redis-py says of it may show the password.
         raise ValueError("has an option, after the ?, that redis-py does not take") from None
-    return value
-
-
-def _cron(value: str) -> str:
-    # croniter is what the queue library evaluates the pattern with.
-    from croniter import CroniterBadDateError, croniter
-
-    if not croniter.is_valid(value):
-        raise ValueError("is no cron pattern (minute hour day month weekday)")
-    try:
-        croniter(value).get_next()
-    except CroniterBadDateError:
-        raise ValueError("is a cron pattern whose time never comes") from None
     return value
 
 
@@ -234,7 +222,7 @@ class SchedulerSettings(Settings):
     fsrs_min_new_reviews: int = Field(
         50, ge=1, description="Reviews an actor needs since the last run."
     )
-    complexity_cron: Annotated[str, AfterValidator(_cron)] = Field(
+    complexity_cron: Annotated[str, AfterValidator(cron.require_pattern)] = Field(
         "0 * * * *", description="When the complexity is computed, in UTC."
     )
     job_attempts: int = Field(3, ge=1, description="Attempts of every job added.")

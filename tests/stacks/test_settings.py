@@ -85,6 +85,18 @@ def test_an_export_can_be_the_history() -> None:
             "'many'",
             "integer",
         ),
+        (
+            project("workers", {"complexityCron": "hourly!"}),
+            "learning-platform:workers.complexityCron",
+            "'hourly!'",
+            "is no cron pattern",
+        ),
+        (
+            project("workers", {"complexityCron": "0 0 30 2 *"}),
+            "learning-platform:workers.complexityCron",
+            "'0 0 30 2 *'",
+            "whose time never comes",
+        ),
         ({"local:keepData": "perhaps"}, "local:keepData", "'perhaps'", "boolean"),
         (
             {"local:ports": json.dumps({"postgres": 80})},
