@@ -79,9 +79,12 @@ def test_another_generation_makes_another_master_password_and_nothing_else() -> 
     changed, _ = foundation_with(settings("prod", database={"passwordGeneration": 2}))
     password = "random:index/randomPassword:RandomPassword"
     assert changed.one(password, f"{NAME}-password")["keepers"] == {"generation": "2"}
-    before = {each.name: each.inputs for each in foundation("prod")[0].resources}
-    after = {each.name: each.inputs for each in changed.resources}
-    assert [name for name in after if after[name] != before[name]] == [f"{NAME}-password"]
+    before, after = (
+        {(each.type, each.name): each.inputs for each in declarations.resources}
+        for declarations in (foundation("prod")[0], changed)
+    )
+    different = [key for key in after if after[key] != before[key]]
+    assert different == [(password, f"{NAME}-password")]
 
 
 @pytest.mark.parametrize("environment", ["staging", "prod"])
