@@ -324,8 +324,7 @@ def _catch_up(
         expect_few(connection)
         lock_month(connection, work.table_id, month)
         expect_few(connection)
-        while work.drain.batch(connection, month, partition):
-            pass
+        work.drain.rest(connection, month, partition)
         bookkeeping.update_month(
             connection, work.table_id, month, state="live", generation=work.generation
         )

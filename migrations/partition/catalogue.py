@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
 # Types without a hash function are compared by their text.
-UNHASHABLE = (
+_UNHASHABLE = (
     "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle", "tsvector",
     "tsquery", "bit", "bit varying", "money", "txid_snapshot", "pg_snapshot",
 )  # fmt: skip
@@ -40,7 +40,9 @@ _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL) AS base_type,
     a.attnotnull AS not_null, a.attgenerated::text AS generated, a.attidentity::text AS identity,
-    nullif(a.attstattarget, -1) AS statistics, coalesce(a.attoptions, '{}') AS options
+    nullif(a.attstattarget, -1) AS statistics, coalesce(a.attoptions, '{}') AS options,
+    coalesce((SELECT c.collisdeterministic FROM pg_collation AS c WHERE c.oid = a.attcollation),
+        true) AS is_deterministic
 FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
@@ -191,10 +193,12 @@ class Column:
     identity: str
     statistics: int | None
     options: list[str]
+    is_deterministic: bool
+    """Whether texts that are equal look alike."""
 
     @property
     def is_hashable(self) -> bool:
-        return self.base_type.removesuffix("[]") not in UNHASHABLE
+        return self.base_type.removesuffix("[]") not in _UNHASHABLE
 
 
 @dataclass(frozen=True)

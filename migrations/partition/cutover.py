@@ -172,6 +172,13 @@ def _checked(engine: Engine) -> tuple[Table, Table]:
             f"index {', '.join(missing)} of {engine.spec.table} was created since prepare: drop it,"
             " or take the phases back to prepare (undo), and begin anew"
         )
+    present = {fitted(index.name + PARTITIONED) for index in old.indexes}
+    dropped = [each.name for each in new.indexes if each.is_unique and each.name not in present]
+    if dropped:
+        raise Refused(
+            f"a unique index of {engine.spec.table} was dropped since prepare, of which the copy"
+            f" has {', '.join(dropped)}: take the phases back to prepare (undo), and begin anew"
+        )
     invalid = [index.name for index in new.indexes if not index.is_valid]
     if invalid:
         raise Refused(f"index {', '.join(invalid)} of {new.name} is not valid: run backfill again")
@@ -359,10 +366,7 @@ def _drain_rest(engine: Engine, session: psycopg.Connection, table_id: int, drai
         if drain.pending(session, month.month, MOST_CHANGES) >= MOST_CHANGES:
             raise NotYet("too many changes came in at the last moment")
         partition = engine.names.partition(month.partition_name)
-        while taken := drain.batch(session, month.month, partition):
-            total += taken
-            if total > 4 * MOST_CHANGES:
-                raise NotYet("changes of the last moment are in each other's way")
+        total += drain.rest(session, month.month, partition)
     return total
 
 

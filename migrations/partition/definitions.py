@@ -231,9 +231,9 @@ def regrant(
     if set(grants) == set(present):
         return
     for grantee in sorted({entry.grantee or "" for entry in present}):
-        # Those on single columns go along.
+        # Those on single columns go along, and those that the grantee gave to others.
         connection.execute(
-            sql.SQL("REVOKE ALL ON {} FROM {}").format(
+            sql.SQL("REVOKE ALL ON {} FROM {} CASCADE").format(
                 relation, sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC")
             )
         )

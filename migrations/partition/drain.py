@@ -12,6 +12,7 @@ from migrations.partition import bookkeeping, calendar
 from migrations.partition.catalogue import Table
 from migrations.partition.definitions import bounds, create_month
 from migrations.partition.engine import Engine
+from migrations.partition.errors import Refused
 from migrations.partition.locks import (
     in_short_transaction,
     month_class,
@@ -22,6 +23,8 @@ from migrations.partition.sync import key_columns
 
 BATCH = 5_000
 """Keys drained in one transaction."""
+
+_MOST_COUNTED = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,22 @@ class Drain:
                 # Deleted by now, moved to another month, or in the way of one another.
                 connection.execute(template("drain_again", **parts))
         return taken
+
+    def rest(self, connection: psycopg.Connection, month: date, partition: sql.Identifier) -> int:
+        """Drain all changes of a month, while nobody adds to them; return how many keys.
+
+        Raises Refused if rows stay in each other's way once every row from before has left.
+        """
+        most = 2 * self.pending(connection, month, _MOST_COUNTED)
+        total = 0
+        while taken := self.batch(connection, month, partition):
+            total += taken
+            if total > most:
+                raise Refused(
+                    f"rows of {month:%Y-%m} break a unique index that only the copy still has:"
+                    " take the phases back to prepare (undo), and begin anew"
+                )
+        return total
 
     def forget(
         self, connection: psycopg.Connection, month: date, partition: sql.Identifier

@@ -196,11 +196,12 @@ def _whole_key(table: Table, key: str) -> list[str]:
 _IDENTICAL_IF_EQUAL = frozenset(
     {
         *("smallint", "integer", "bigint", "uuid", "boolean", "bytea"),
-        *("text", "character varying", "character"),
+        *("text", "character varying"),
         *("date", "timestamp without time zone", "timestamp with time zone"),
     }
 )
-"""Types whose values look alike if they are equal, unlike numeric's 5 and 5.00."""
+"""Types whose values look alike if they are equal, by a deterministic collation; unlike numeric's
+5 and 5.00."""
 
 
 def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composable:
@@ -214,8 +215,12 @@ def is_in_place(operation: str, table: Table, unique: list[str]) -> sql.Composab
     others = any(index.is_unique and not index.is_primary for index in table.indexes)
     excluding = any(index.is_exclusion for index in table.indexes)
     deferrable = table.primary_key is not None and table.primary_key.is_deferrable
-    types = {column.name: column.base_type for column in table.columns}
-    look_alike = any(types[name] not in _IDENTICAL_IF_EQUAL for name in unique)
+    alike = {
+        column.name
+        for column in table.columns
+        if column.base_type in _IDENTICAL_IF_EQUAL and column.is_deterministic
+    }
+    look_alike = not alike.issuperset(unique)
     # Nobody may set GENERATED ALWAYS AS IDENTITY, we neither; but SET … = DEFAULT changes it.
     identities = any(each.identity == "a" and each.name not in unique for each in table.columns)
     if others or excluding or deferrable or look_alike or identities:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, LiteralString
 
 import psycopg
@@ -26,6 +26,13 @@ CREATE TABLE readings (
 INSERT INTO readings (id, value, at)
 SELECT g, g, now() - g * interval '1 day' FROM generate_series(1, 90) AS g
 """
+
+
+_BACK: dict[str, tuple[LiteralString, ...]] = {
+    "numeric": ("UPDATE readings SET id = trunc(id)",),
+    "bpchar": ("UPDATE readings SET id = rtrim(id)",),
+}
+"""What makes the change that a test has made once a change again."""
 
 
 @pytest.fixture
@@ -161,6 +168,7 @@ def test_months_are_added_to_a_table_whose_constraints_were_widened(
     ("type_", "more", "change", "column"),
     [
         ("numeric", "", "UPDATE readings SET id = 5.00 WHERE id = 5", "id"),
+        ("bpchar", "", "UPDATE readings SET id = '5   ' WHERE id = '5'", "id"),
         ("numeric", "", "UPDATE readings SET id = id + 0.00 WHERE id < 9", "id"),
         (
             "integer",
@@ -197,30 +205,94 @@ def test_updates_that_look_like_none_are_mirrored_both_ways(
     connection.execute(change)
     assert texts("readings") == texts("readings_partitioned")
     through(database_url, Phase.CUTOVER)
-    connection.execute("UPDATE readings SET id = id + 100")
-    connection.execute(change.replace("5", "105", 1) if "= 5" in change else change)  # pyright: ignore[reportArgumentType]
+    connection.execute("UPDATE readings SET value = value + 1")
+    for statement in (*_BACK.get(type_, ()), change):
+        connection.execute(statement)
     assert texts("readings") == texts("readings_retired")
+
+
+def ranked(connection: psycopg.Connection, rows: int) -> None:
+    connection.execute(
+        sql.SQL(
+            "CREATE TABLE readings (id integer PRIMARY KEY, rank integer, at date NOT NULL,"
+            " CONSTRAINT places UNIQUE (at, rank)); INSERT INTO readings"
+            " SELECT g, g, current_date FROM generate_series({}, 1, -1) AS g"
+        ).format(rows)
+    )
+
+
+def once_attached(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Do something when the copy of the present month has its indexes, and is not live yet."""
+    genuine = backfill._attach
+    done: list[bool] = []
+
+    def attach(*arguments: Any) -> None:
+        genuine(*arguments)
+        if not done and arguments[2] == calendar.current_month():
+            done.append(True)
+            do()
+
+    monkeypatch.setattr(backfill, "_attach", attach)
+
+
+def test_rows_that_break_an_index_only_the_copy_has_are_told_and_block_nobody(
+    connection: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked(connection, 100)
+    through(database_url, Phase.SYNC)
+
+    def change() -> None:
+        connection.execute("ALTER TABLE readings DROP CONSTRAINT places")
+        connection.execute("UPDATE readings SET rank = 7 WHERE id IN (7, 8)")
+
+    once_attached(monkeypatch, change)
+    with pytest.raises(Refused, match="break a unique index that only the copy still has"):
+        through(database_url, Phase.BACKFILL)
+    connection.execute("UPDATE readings SET rank = 7 WHERE id = 9")
+
+
+def test_a_unique_index_that_was_dropped_since_prepare_keeps_it_from_being_cut_over(
+    connection: psycopg.Connection, database_url: str
+) -> None:
+    ranked(connection, 100)
+    through(database_url, Phase.VERIFY)
+    connection.execute("ALTER TABLE readings DROP CONSTRAINT places")
+    with pytest.raises(Refused, match=r"a unique index of .* was dropped"):
+        through(database_url, Phase.CUTOVER)
+
+
+def test_privileges_that_were_handed_on_do_not_keep_a_table_from_being_rolled_back(
+    connection: psycopg.Connection, database_url: str, postgres_server: PostgresServer
+) -> None:
+    address = postgres_server.url_for("postgres", connection.info.dbname, postgres_server.password)
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute("CREATE ROLE test_alice; CREATE ROLE test_bob")
+        try:
+            create(connection)
+            connection.execute("GRANT SELECT ON readings TO test_alice WITH GRANT OPTION")
+            admin.execute("SET ROLE test_alice; GRANT SELECT ON readings TO test_bob; RESET ROLE")
+            through(database_url, Phase.CUTOVER)
+            connection.execute("GRANT INSERT ON readings TO test_bob")
+            undo(database_url, Phase.CUTOVER)
+            row = connection.execute(
+                "SELECT has_table_privilege('test_bob', 'readings', 'SELECT'),"
+                " has_table_privilege('test_bob', 'readings', 'INSERT'),"
+                " has_table_privilege('test_alice', 'readings', 'SELECT WITH GRANT OPTION')"
+            ).fetchone()
+            assert row == (True, True, True)
+        finally:
+            admin.execute("DROP OWNED BY test_alice, test_bob; DROP ROLE test_alice, test_bob")
 
 
 def test_rows_in_the_way_of_one_another_are_drained_all_the_same(
     connection: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection.execute(
-        "CREATE TABLE readings (id integer PRIMARY KEY, rank integer, at date NOT NULL,"
-        " UNIQUE (at, rank));"
-        " INSERT INTO readings SELECT g, g, current_date FROM generate_series(12000, 1, -1) AS g"
-    )
+    ranked(connection, 12_000)
     through(database_url, Phase.SYNC)
-    genuine = backfill._attach
     changed: list[int] = []
-
-    def attach(*arguments: Any) -> None:
-        genuine(*arguments)
-        if not changed and arguments[2] == calendar.current_month():
-            # Every row takes the place of another: more than one batch.
-            changed.append(connection.execute("UPDATE readings SET rank = rank + 1").rowcount)
-
-    monkeypatch.setattr(backfill, "_attach", attach)
+    # Every row takes the place of another: more than one batch.
+    change = "UPDATE readings SET rank = rank + 1"
+    once_attached(monkeypatch, lambda: changed.append(connection.execute(change).rowcount))
     through(database_url, Phase.BACKFILL)
     assert changed == [12_000]
     assert not differences(connection, "readings", "readings_partitioned")

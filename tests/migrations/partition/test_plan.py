@@ -194,6 +194,16 @@ def test_a_column_that_verify_could_not_compare_is_refused(url: str, type_: Lite
         assert row == (None,)
 
 
+@pytest.mark.parametrize("type_", ["json[]", "point", "present"])
+def test_columns_that_are_compared_by_their_text_or_take_no_null_are_no_reason(
+    url: str, type_: LiteralString
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection, engine(url) as work:
+        connection.execute("CREATE DOMAIN present AS integer NOT NULL DEFAULT 1")
+        connection.execute(sql.SQL("ALTER TABLE review_logs ADD more {}").format(sql.SQL(type_)))
+        assert run(work, Phase.VERIFY).verified
+
+
 def test_all_reasons_are_told_at_once(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection, engine(url) as work:
         connection.execute("CREATE UNIQUE INDEX once ON review_logs (elapsed_time)")
