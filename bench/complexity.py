@@ -22,12 +22,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import psycopg
 import typer
 
 from bench import complexity_data
 from tests.servers import PostgresServer, running_postgres, running_valkey
+from tests.workers import worlds
 from tests.workers.programs import Producer, programs_on
 from workers.complexity_definition import Definition
 from workers.settings import COMPLEXITY_QUEUE
@@ -160,17 +162,13 @@ def shared(url: str, repetitions: int) -> float:
     return best
 
 
-def scores(url: str) -> dict[str, float]:
+def scores(url: str) -> dict[UUID, float]:
     """Return the score of every node that has one."""
     with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "SELECT id::text, (properties -> 'cdc_score')::double precision FROM nodes"
-            " WHERE properties ? 'cdc_score'"
-        )
-        return dict(rows.fetchall())
+        return worlds.scores(connection)
 
 
-def expect_same(ours: dict[str, float], others: dict[str, float]) -> float:
+def expect_same(ours: dict[UUID, float], others: dict[UUID, float]) -> float:
     """Return the largest difference. Raises SystemExit unless both say the same of every node."""
     if not ours or ours.keys() != others.keys():
         raise SystemExit(f"{len(ours):,} nodes have a score, by the peer {len(others):,}")

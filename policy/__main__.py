@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from stacks.policies import RULES, UNKNOWN, Resource, Rule, Surroundings
 
-DURABLE = PolicyConfigSchema(
+SETTINGS = PolicyConfigSchema(
     properties={
         "durable": {
             "type": "boolean",
@@ -68,9 +68,10 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
         resource = Resource(
             args.resource_type, args.name, known(args.props), bool(args.opts.protect)
         )
+        config = args.get_config()
         surroundings = Surroundings(
-            durable=bool(args.get_config().get("durable", False)),
-            replicated=bool(args.get_config().get("replicated", False)),
+            durable=bool(config.get("durable", False)),
+            replicated=bool(config.get("replicated", False)),
         )
         for problem in rule.violations(resource, surroundings):
             report(problem)
@@ -79,7 +80,7 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
         name=rule.name,
         description=rule.demands,
         validate=validate,
-        config_schema=DURABLE,
+        config_schema=SETTINGS,
     )
 
 

@@ -99,14 +99,15 @@ def _with_new_history(
     That is the one that goes on changing: the present month, or the newest where that is earlier.
     """
     open_month = min([datetime.now(UTC).date().replace(day=1), *months[-1:]])
+    closed = [month for month in months if month < open_month]
     connection.execute("TRUNCATE workers.complexity_history, workers.complexity_history_months")
     query = sql.SQL(
         "SELECT part, month, pairs FROM workers.complexity_sums WHERE month = ANY ({}::date[])"
         " ORDER BY part"
     ).format(months)
     for part, rows in _parts(connection, query):
-        newest = [sums for month, sums in rows if month is None or month >= open_month]
-        history = [sums for month, sums in rows if month is not None and month < open_month]
+        newest = [sums for month, sums in rows if month not in closed]
+        history = [sums for month, sums in rows if month in closed]
         if history:
             merged = _merged(history, decay_per_day)
             connection.execute(
@@ -118,7 +119,7 @@ def _with_new_history(
     connection.execute(
         "INSERT INTO workers.complexity_history_months"
         " SELECT month, version FROM workers.complexity_months WHERE month = ANY (%s)",
-        [[month for month in months if month < open_month]],
+        [closed],
     )
 
 

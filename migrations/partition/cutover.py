@@ -340,9 +340,8 @@ def _cutover_script(engine: Engine, old: Table, new: Table) -> Script:
 
 def _let_read(engine: Engine, script: Script, old: Table, new: Table) -> None:
     """Let those read the partitions who may read the table by now, if they are others."""
-    readers = [] if old.row_security else definitions.readers(old)
-    before = [] if new.row_security else definitions.readers(new)
-    if set(readers) == set(before):
+    readers = definitions.readers_of_partitions(old)
+    if set(readers) == set(definitions.readers_of_partitions(new)):
         return
     for name in _leaves(engine.connection, new.schema, new.name):
         partition = engine.names.partition(name)

@@ -194,9 +194,8 @@ def settle(connection: psycopg.Connection, table: Table, partition: sql.Identifi
     if table.replica_identity in ("f", "n"):
         kind = sql.SQL("FULL" if table.replica_identity == "f" else "NOTHING")
         connection.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(partition, kind))
-    # Who may read the table may read a partition by its own name, where no policies decide; nobody
-    # else, whatever the default privileges are.
-    wanted = [] if table.row_security else readers(table)
+    # Nobody else, whatever the default privileges are.
+    wanted = readers_of_partitions(table)
     regrant(connection, wanted, grants_on(connection, partition), partition)
 
 
@@ -222,6 +221,11 @@ def set_columns(connection: psycopg.Connection, table: Table, relation: sql.Iden
 def readers(table: Table) -> list[Grant]:
     """Return the privileges to read `table`."""
     return [entry for entry in table.grants if entry.privilege == "SELECT"]
+
+
+def readers_of_partitions(table: Table) -> list[Grant]:
+    """Return the privileges to read partitions by their own names: none where policies decide."""
+    return [] if table.row_security else readers(table)
 
 
 def regrant(

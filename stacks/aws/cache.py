@@ -10,6 +10,7 @@ import pulumi_random
 from pulumi_aws import cloudwatch, elasticache
 
 from stacks.aws.network import Placement
+from stacks.aws.passwords import generated_password
 from stacks.aws.security_groups import group_for_clients
 
 PORT = 6379
@@ -72,22 +73,13 @@ class Cache(pulumi.ComponentResource):
         self._name = name
         self._args = args
         self._children = pulumi.ResourceOptions(parent=self)
-        password = pulumi_random.RandomPassword(
-            f"{name}-password",
-            length=48,
-            # URL-safe, so that it needs no quoting.
-            special=False,
-            keepers={"generation": str(args.password_generation)},
-            opts=self._children,
-        )
-        users = self._declare_users(password.result)
+        password = generated_password(name, args.password_generation, self._children)
+        users = self._declare_users(password)
         group = self._declare_replication_group(users)
         self.host = group.primary_endpoint_address
         self.identifier = group.replication_group_id
         self.url = pulumi.Output.secret(
-            pulumi.Output.format(
-                "rediss://{}:{}@{}:{}/0", USER, password.result, self.host, str(PORT)
-            )
+            pulumi.Output.format("rediss://{}:{}@{}:{}/0", USER, password, self.host, str(PORT))
         )
         self.register_outputs({"host": self.host, "identifier": self.identifier, "url": self.url})
 

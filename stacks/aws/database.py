@@ -15,8 +15,9 @@ import pulumi_random
 from pulumi_aws import cloudwatch, iam, rds
 
 from stacks.aws.documents import allow, document, trust
-from stacks.aws.master_secret import declare_secret, generated_password
+from stacks.aws.master_secret import declare_secret
 from stacks.aws.network import Placement
+from stacks.aws.passwords import generated_password
 from stacks.aws.security_groups import group_for_clients
 
 PORT = 5432

@@ -163,12 +163,8 @@ class Foundation(pulumi.ComponentResource):
 
     def _let_cluster_use_endpoints(self) -> None:
         if self._endpoints_group is not None:
-            let_in(
-                f"{self._name}-endpoints-from-cluster",
-                self._endpoints_group,
-                self.cluster.security_group,
-                _HTTPS,
-                pulumi.ResourceOptions(parent=self, protect=self._durable),
+            self._let_in(
+                "endpoints-from-cluster", self._endpoints_group, self.cluster.security_group
             )
 
     def _let_clients_use_the_api(self) -> None:
@@ -187,13 +183,11 @@ class Foundation(pulumi.ComponentResource):
         for client in plan.client_groups:
             for place, group in places.items():
                 if group is not None:
-                    let_in(
-                        f"{self._name}-{place}-from-{client}",
-                        group,
-                        client,
-                        _HTTPS,
-                        pulumi.ResourceOptions(parent=self, protect=self._durable),
-                    )
+                    self._let_in(f"{place}-from-{client}", group, client)
+
+    def _let_in(self, way: str, group: pulumi.Input[str], client: pulumi.Input[str]) -> None:
+        options = pulumi.ResourceOptions(parent=self, protect=self._durable)
+        let_in(f"{self._name}-{way}", group, client, _HTTPS, options)
 
     def _declare_database(self, clients: Mapping[str, pulumi.Input[str]]) -> Database:
         plan, environment = self._settings.database, self._environment

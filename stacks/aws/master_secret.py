@@ -5,22 +5,7 @@ from __future__ import annotations
 import json
 
 import pulumi
-import pulumi_random
 from pulumi_aws import secretsmanager
-
-
-def generated_password(
-    name: str, generation: int, opts: pulumi.ResourceOptions
-) -> pulumi.Output[str]:
-    """Return a password, another one for another generation; secret, so encrypted in the state."""
-    return pulumi_random.RandomPassword(
-        f"{name}-password",
-        length=48,
-        # RDS takes no `/`, `@`, `"` and no blanks.
-        special=False,
-        keepers={"generation": str(generation)},
-        opts=opts,
-    ).result
 
 
 def declare_secret(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -47,6 +48,24 @@ def create(
     connection.execute(sql.SQL(TABLE).format(type=sql.SQL(type_), more=sql.SQL(more)))
 
 
+@contextmanager
+def roles(
+    server: PostgresServer, connection: psycopg.Connection, *names: LiteralString
+) -> Iterator[psycopg.Connection]:
+    """Make roles, give a superuser's connection to the test's database, and take all away again."""
+    address = server.url_for("postgres", connection.info.dbname, server.password)
+    with psycopg.connect(address, autocommit=True) as admin:
+        for name in names:
+            admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+        try:
+            yield admin
+        finally:
+            for name in names:
+                admin.execute(
+                    sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name))
+                )
+
+
 def through(url: str, phase: Phase, spec: Spec = SPEC) -> None:
     with engine(url, spec) as work:
         run(work, phase)
@@ -89,9 +108,6 @@ def test_what_came_to_the_table_since_prepare_keeps_it_from_being_cut_over(
 def test_privileges_are_those_of_the_moment_of_each_swap(
     connection: psycopg.Connection, database_url: str, postgres_server: PostgresServer
 ) -> None:
-    with psycopg.connect(postgres_server.url, autocommit=True) as admin:
-        admin.execute("DROP ROLE IF EXISTS test_reader; CREATE ROLE test_reader")
-
     def may() -> set[str]:
         rows = connection.execute(
             "SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS"
@@ -99,7 +115,7 @@ def test_privileges_are_those_of_the_moment_of_each_swap(
         )
         return {row[0] for row in rows}
 
-    try:
+    with roles(postgres_server, connection, "test_reader"):
         create(connection)
         connection.execute("GRANT SELECT, DELETE ON readings TO test_reader")
         # A copy is a new table, which these would open.
@@ -118,12 +134,6 @@ def test_privileges_are_those_of_the_moment_of_each_swap(
         connection.execute("GRANT SELECT ON readings TO test_reader")
         undo(database_url, Phase.CUTOVER)
         assert may() == {"SELECT"}
-    finally:
-        address = postgres_server.url_for(
-            "postgres", connection.info.dbname, postgres_server.password
-        )
-        with psycopg.connect(address, autocommit=True) as admin:
-            admin.execute("DROP OWNED BY test_reader; DROP ROLE test_reader")
 
 
 def test_a_month_made_after_row_security_came_is_read_by_nobody_past_it(
@@ -264,24 +274,19 @@ def test_a_unique_index_that_was_dropped_since_prepare_keeps_it_from_being_cut_o
 def test_privileges_that_were_handed_on_do_not_keep_a_table_from_being_rolled_back(
     connection: psycopg.Connection, database_url: str, postgres_server: PostgresServer
 ) -> None:
-    address = postgres_server.url_for("postgres", connection.info.dbname, postgres_server.password)
-    with psycopg.connect(address, autocommit=True) as admin:
-        admin.execute("CREATE ROLE test_alice; CREATE ROLE test_bob")
-        try:
-            create(connection)
-            connection.execute("GRANT SELECT ON readings TO test_alice WITH GRANT OPTION")
-            admin.execute("SET ROLE test_alice; GRANT SELECT ON readings TO test_bob; RESET ROLE")
-            through(database_url, Phase.CUTOVER)
-            connection.execute("GRANT INSERT ON readings TO test_bob")
-            undo(database_url, Phase.CUTOVER)
-            row = connection.execute(
-                "SELECT has_table_privilege('test_bob', 'readings', 'SELECT'),"
-                " has_table_privilege('test_bob', 'readings', 'INSERT'),"
-                " has_table_privilege('test_alice', 'readings', 'SELECT WITH GRANT OPTION')"
-            ).fetchone()
-            assert row == (True, True, True)
-        finally:
-            admin.execute("DROP OWNED BY test_alice, test_bob; DROP ROLE test_alice, test_bob")
+    with roles(postgres_server, connection, "test_alice", "test_bob") as admin:
+        create(connection)
+        connection.execute("GRANT SELECT ON readings TO test_alice WITH GRANT OPTION")
+        admin.execute("SET ROLE test_alice; GRANT SELECT ON readings TO test_bob; RESET ROLE")
+        through(database_url, Phase.CUTOVER)
+        connection.execute("GRANT INSERT ON readings TO test_bob")
+        undo(database_url, Phase.CUTOVER)
+        row = connection.execute(
+            "SELECT has_table_privilege('test_bob', 'readings', 'SELECT'),"
+            " has_table_privilege('test_bob', 'readings', 'INSERT'),"
+            " has_table_privilege('test_alice', 'readings', 'SELECT WITH GRANT OPTION')"
+        ).fetchone()
+        assert row == (True, True, True)
 
 
 def test_rows_in_the_way_of_one_another_are_drained_all_the_same(

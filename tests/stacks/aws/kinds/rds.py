@@ -129,6 +129,13 @@ def resource_id(identifier: str) -> str:
     return f"db-{hashlib.sha256(identifier.encode()).hexdigest()[:26].upper()}"
 
 
+def _described(cloud: Cloud, identifier: str) -> dict[str, Any]:
+    """Return an instance as RDS describes it."""
+    client = cloud.client("rds")
+    (found,) = client.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+    return found
+
+
 class Instance(Kind):
     updatable = frozenset(
         {*_BOTH, *_PRIMARY, "enabledCloudwatchLogsExports"} - {"identifier", "port"}
@@ -173,10 +180,7 @@ class Instance(Kind):
         cloud.client("iam").get_role(RoleName=role)
 
     def _create_replica(self, cloud: Cloud, inputs: Inputs) -> None:
-        (source,) = cloud.client("rds").describe_db_instances(
-            DBInstanceIdentifier=inputs["replicateSourceDb"]
-        )["DBInstances"]
-        if source.get("MasterUserSecret"):
+        if _described(cloud, inputs["replicateSourceDb"]).get("MasterUserSecret"):
             raise ValueError(
                 "InvalidParameterValue: Creating read replicas for source instance where"
                 " ManageMasterUserPassword is enabled is not supported"
@@ -246,8 +250,7 @@ class Instance(Kind):
         (group,) = client.describe_db_parameter_groups(
             DBParameterGroupName=new["parameterGroupName"]
         )["DBParameterGroups"]
-        source = new.get("replicateSourceDb", id_)
-        (found,) = client.describe_db_instances(DBInstanceIdentifier=source)["DBInstances"]
+        found = _described(cloud, new.get("replicateSourceDb", id_))
         version = new.get("engineVersion", found["EngineVersion"])
         if group["DBParameterGroupFamily"] != f"postgres{version.partition('.')[0]}":
             raise ValueError(
@@ -256,9 +259,7 @@ class Instance(Kind):
             )
 
     def _outputs(self, cloud: Cloud, id_: str) -> Inputs:
-        (found,) = cloud.client("rds").describe_db_instances(DBInstanceIdentifier=id_)[
-            "DBInstances"
-        ]
+        found = _described(cloud, id_)
         secret, server = found.get("MasterUserSecret"), cloud.servers.database
         return {
             "arn": found["DBInstanceArn"],
@@ -268,9 +269,7 @@ class Instance(Kind):
         }
 
     def read(self, cloud: Cloud, id_: str, state: Inputs) -> Inputs:
-        (found,) = cloud.client("rds").describe_db_instances(DBInstanceIdentifier=id_)[
-            "DBInstances"
-        ]
+        found = _described(cloud, id_)
         live = {
             "instanceClass": found["DBInstanceClass"],
             "deletionProtection": found["DeletionProtection"],

@@ -5,20 +5,15 @@ from __future__ import annotations
 import pulumi
 
 from stacks.aws.environments import ENVIRONMENTS
-from stacks.aws.foundation import Foundation, FoundationArgs
+from stacks.aws.foundation import Foundation, FoundationArgs, durable
 from stacks.policies import Surroundings
 from stacks.policy import enforce
 from stacks.settings import read_settings
 
 settings = read_settings(pulumi.runtime.get_config_env())
 assert settings.aws is not None
-environment = ENVIRONMENTS[settings.aws.environment]
-enforce(
-    Surroundings(
-        durable=environment.durable and not settings.aws.deletable,
-        replicated=environment.database_replica,
-    )
-)
+replicated = ENVIRONMENTS[settings.aws.environment].database_replica
+enforce(Surroundings(durable=durable(settings.aws), replicated=replicated))
 foundation = Foundation(
     "platform",
     FoundationArgs(
